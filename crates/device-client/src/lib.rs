@@ -1,0 +1,2 @@
+//! The life of a device: claim, token, connect, publish; no_std and without I/O.
+#![no_std]

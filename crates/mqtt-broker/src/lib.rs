@@ -1,0 +1,1 @@
+//! A pure MQTT broker core: sessions, topic tree, retained messages, router.

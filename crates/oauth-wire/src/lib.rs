@@ -1,0 +1,1 @@
+//! OAuth names shared by the services: scopes, authorization details, introspection, errors.

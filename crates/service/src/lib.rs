@@ -1,0 +1,1 @@
+//! What every OAuthing service shares: configuration, telemetry, listeners, graceful stop.

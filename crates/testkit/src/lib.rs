@@ -1,0 +1,1 @@
+//! Starts a whole OAuthing stack on free ports, for tests and the demo.

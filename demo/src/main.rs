@@ -1,0 +1,3 @@
+//! The whole story in one process tree, without Docker.
+
+fn main() {}

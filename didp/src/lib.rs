@@ -1,0 +1,1 @@
+//! The device identity provider: an OAuth2 authorization server and identity broker for devices.

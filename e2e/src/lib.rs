@@ -1,0 +1,1 @@
+//! Tests of the whole stack with clients that are not ours.

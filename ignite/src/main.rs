@@ -1,0 +1,3 @@
+//! The gateway that checks tokens and relays to each owner's private broker; and its launcher.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The personal cloud middleware: one owner's private MQTT broker.

@@ -1,0 +1,3 @@
+//! The personal cloud middleware: one owner's private MQTT broker.
+
+fn main() {}

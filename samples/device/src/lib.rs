@@ -1,0 +1,1 @@
+//! A sample thermostat: the device-client crate in a Linux process, with a panel page.

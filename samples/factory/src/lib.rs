@@ -1,0 +1,1 @@
+//! A sample manufacturing server: registers devices, hands credentials over, prints QR labels.

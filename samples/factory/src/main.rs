@@ -1,0 +1,3 @@
+//! A sample manufacturing server: registers devices, hands credentials over, prints QR labels.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The project's chores: one test command, checks, images.
+
+fn main() {}

@@ -1,1 +1,5 @@
 //! Starts a whole OAuthing stack on free ports, for tests and the demo.
+//!
+//! A test reads as a story: a [`setup`] gives every part its secrets.
+
+pub mod setup;

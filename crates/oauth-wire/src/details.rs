@@ -54,7 +54,8 @@ impl Channel {
         name.len() <= Self::MAX_NAME
             && (1..=4).contains(&name.split('/').count())
             && name.split('/').all(|level| {
-                !level.is_empty() && level.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                !level.is_empty()
+                    && level.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             })
     }
 }

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn the_wire_name_is_the_serde_name() {
-        for code in [OAuthErrorCode::InvalidRedirectUri, OAuthErrorCode::SlowDown, OAuthErrorCode::InvalidGrant] {
+        for code in
+            [OAuthErrorCode::InvalidRedirectUri, OAuthErrorCode::SlowDown, OAuthErrorCode::InvalidGrant]
+        {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
         }
     }

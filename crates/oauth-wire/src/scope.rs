@@ -115,7 +115,8 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
         let mut scope = Scope::EMPTY;
         for word in text.split(' ').filter(|word| !word.is_empty()) {
-            let token = ScopeToken::ALL.into_iter().find(|token| token.as_str() == word).ok_or(UnknownScope)?;
+            let token =
+                ScopeToken::ALL.into_iter().find(|token| token.as_str() == word).ok_or(UnknownScope)?;
             scope = scope.with(token);
         }
         Ok(scope)

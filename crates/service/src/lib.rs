@@ -1,1 +1,15 @@
 //! What every OAuthing service shares: configuration, telemetry, listeners, graceful stop.
+//!
+//! Nothing in here knows OAuth or MQTT.
+
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod net;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+
+pub use clock::Clock;
+pub use shutdown::Shutdown;

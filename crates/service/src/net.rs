@@ -1,0 +1,238 @@
+//! TCP listeners, plain or TLS: permit, accept, spawn, handshake inside the task with a time limit.
+//!
+//! An accept loop never waits for a peer. Beyond the bounds a connection is closed at once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::Shutdown;
+
+/// Time that a TLS handshake may take.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A bound listener, with the TLS settings of what it accepts.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Listener {
+    /// Binds `address`, without TLS.
+    ///
+    /// # Errors
+    /// The address cannot be bound; the error names it.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        match TcpListener::bind(address).await {
+            Ok(tcp) => Ok(Self { tcp, tls: None }),
+            Err(error) => Err(io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))),
+        }
+    }
+
+    /// The same listener, speaking TLS.
+    #[must_use]
+    pub fn with_tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// The operating system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// True if it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// Bounds on connections, shared by the listeners of a service.
+#[derive(Clone)]
+pub struct Admission {
+    all: Arc<Semaphore>,
+    per_address: usize,
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Admission {
+    /// At most `connections` in all and `per_address` from one address.
+    pub fn new(connections: usize, per_address: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(connections)), per_address, addresses: Arc::default() }
+    }
+
+    fn admit(&self, address: IpAddr) -> Option<Permit> {
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let count = addresses.entry(address).or_default();
+        if *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Permit { address, addresses: Arc::clone(&self.addresses), _all: all })
+    }
+}
+
+/// Held as long as a connection lives.
+struct Permit {
+    address: IpAddr,
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(count) = addresses.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Accepts until `shutdown` begins and runs `session` in a task of its own for each connection.
+pub async fn accept<S, F>(listener: Listener, admission: Admission, shutdown: Shutdown, session: S)
+where
+    S: Fn(Stream, SocketAddr) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Listener { tcp, tls } = listener;
+    let tls = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.begun() => return,
+            accepted = tcp.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors or a peer that is gone already; a short pause keeps the loop from spinning.
+                tracing::warn!(event = "accept_failed", %error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some(permit) = admission.admit(peer.ip()) else {
+            tracing::warn!(event = "connection_refused", reason = "too many connections");
+            continue;
+        };
+        let (tls, session) = (tls.clone(), session.clone());
+        shutdown.spawn(async move {
+            let _permit = permit;
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => session(Stream::Plain(stream), peer).await,
+                Some(tls) => match tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => session(Stream::Tls(Box::new(stream)), peer).await,
+                    Ok(Err(error)) => tracing::debug!(event = "tls_handshake_failed", %error),
+                    Err(_) => tracing::debug!(event = "tls_handshake_failed", error = "time limit"),
+                },
+            }
+        });
+    }
+}
+
+/// A connection, plain or TLS.
+pub enum Stream {
+    /// Without TLS.
+    Plain(TcpStream),
+    /// With TLS, after the handshake.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn beyond_the_bound_a_connection_is_closed_and_a_free_place_is_used_again() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        tokio::spawn(accept(listener, Admission::new(10, 1), shutdown.clone(), |mut stream, _| async move {
+            let _ = stream.write_all(b"hello").await;
+            let _ = stream.read(&mut [0]).await;
+        }));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.read_exact(&mut [0; 5]).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(second.read(&mut [0; 5]).await.unwrap_or(0), 0);
+        drop(first);
+        // The place is free once the first session has seen its peer go.
+        let mut tries = 0;
+        loop {
+            let mut third = TcpStream::connect(address).await.unwrap();
+            if third.read(&mut [0; 5]).await.unwrap_or(0) > 0 {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 10_000, "the place never became free");
+            tokio::task::yield_now().await;
+        }
+        shutdown.begin();
+    }
+}

@@ -2,4 +2,5 @@
 //!
 //! A test reads as a story: a [`setup`] gives every part its secrets.
 
+pub mod openid;
 pub mod setup;

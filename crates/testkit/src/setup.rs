@@ -5,7 +5,8 @@
 //! certificates that lack the new name. How the files reach their readers (volumes, paths in configurations) is left to
 //! the caller; so is every value that is not a secret.
 //!
-//! A secret file holds one line: 32 random bytes, base64url without padding.
+//! A secret file holds one line: 32 random bytes, base64url without padding. Only the gateway's master key is the 32 bytes
+//! themselves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _, date_time_ymd,
@@ -44,8 +45,7 @@ const USUAL_NAMES: [&str; 9] = [
 ];
 
 /// Secrets of one participant, and with whom each is shared.
-const SECRETS: [(&str, &str); 7] = [
-    ("ignite/master.key", ""),
+const SECRETS: [(&str, &str); 6] = [
     ("ignite/gateway.secret", "didp/gateway-ignite.secret"),
     ("factory/initial-access-token", "didp/initial-access-token-factory"),
     ("tpa/initial-access-token", "didp/initial-access-token-tpa"),
@@ -107,6 +107,9 @@ impl Setup {
         }
         self.keep_or("didp/keys", || Ok(format!("k1 {}", random_line())))?;
         self.keep_or("idp/signing-key.pem", || Ok(KeyPair::generate()?.serialize_pem()))?;
+        if !self.out.join("ignite/master.key").exists() {
+            self.put("ignite/master.key", &rand::random::<[u8; 32]>())?;
+        }
         self.certificates()?;
         Ok(Secrets { root: self.out.clone() })
     }
@@ -132,9 +135,9 @@ impl Setup {
             }
             let key = KeyPair::generate()?;
             let leaf = leaf_params(server, &names)?.signed_by(&key, &issuer)?;
-            self.put(&format!("{server}/tls.key"), &key.serialize_pem())?;
-            self.put(&certificate, &format!("{}{ca_pem}", leaf.pem()))?;
-            self.put(&list, &names.join("\n"))?;
+            self.put(&format!("{server}/tls.key"), key.serialize_pem().as_bytes())?;
+            self.put(&certificate, format!("{}{ca_pem}", leaf.pem()).as_bytes())?;
+            self.put(&list, names.join("\n").as_bytes())?;
         }
         Ok(())
     }
@@ -175,7 +178,7 @@ impl Setup {
             return Ok(kept);
         }
         let text = make()?;
-        self.put(name, &text)?;
+        self.put(name, format!("{}\n", text.trim_end()).as_bytes())?;
         Ok(text)
     }
 
@@ -188,7 +191,7 @@ impl Setup {
     }
 
     /// Writes a whole file or none, so that an interrupted run leaves no half secret that the next one would keep.
-    fn put(&self, name: &str, text: &str) -> anyhow::Result<()> {
+    fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.out.join(name);
         let half = self.out.join(format!("{name}.new"));
         let participant = name.split('/').next().unwrap_or_default();
@@ -199,8 +202,7 @@ impl Setup {
                 _ => {}
             }
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&half)?;
-            file.write_all(text.trim_end().as_bytes())?;
-            file.write_all(b"\n")?;
+            file.write_all(content)?;
             file.sync_all()?;
             Ok(())
         };
@@ -240,7 +242,7 @@ impl Secrets {
         Ok(text.trim().to_owned())
     }
 
-    /// Pins of the servers' certificates: base64url of SHA-256 of a SubjectPublicKeyInfo, of the CA in use and its backup.
+    /// Pins of the servers' certificates: base64 of SHA-256 of a SubjectPublicKeyInfo, of the CA in use and its backup.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -277,7 +279,7 @@ fn valid_for(params: &mut CertificateParams, days: u32) -> anyhow::Result<()> {
 }
 
 fn pin(key: &KeyPair) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(key.subject_public_key_info()))
+    STANDARD.encode(Sha256::digest(key.subject_public_key_info()))
 }
 
 fn random_line() -> String {
@@ -288,12 +290,12 @@ fn random_line() -> String {
 mod tests {
     use super::*;
 
-    fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         for dir in fs::read_dir(root).unwrap() {
             for file in fs::read_dir(dir.unwrap().path()).unwrap() {
                 let path = file.unwrap().path();
-                files.insert(path.clone(), fs::read_to_string(path).unwrap());
+                files.insert(path.clone(), fs::read(path).unwrap());
             }
         }
         files

@@ -1,0 +1,231 @@
+//! The one configuration file of both roles, `ignite serve` and `ignite launcher`.
+//!
+//! Everything that can be judged from the text alone is judged while it is read, so that a mistake is named with
+//! its line. What needs the file system (keys, certificates) is opened by the parts that use it; [`Config::check`]
+//! does the same without starting anything. Variables and the reading itself are `service::config`'s.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use service::config::{ConfigError, Source, Spanned};
+use url::Url;
+
+/// `ignite.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This gateway's own URI: the audience that tokens must be for (RFC 8707), compared exactly.
+    pub resource: String,
+    /// Where clients connect.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The certificate of the TLS listeners; required as soon as one of them is configured.
+    pub tls: Option<TlsFiles>,
+    /// File with 32 random bytes, raw or as 43 base64url characters, from which names, handles and client ids are derived.
+    pub master_key_file: PathBuf,
+    /// The DIdPs whose tokens are accepted; the tag before a token's first dot picks one.
+    #[serde(default)]
+    pub didp: Vec<DidpConfig>,
+    /// The launcher: how this role reaches it, and how that role works.
+    pub launcher: LauncherConfig,
+    /// Bounds on what clients may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Origins that browsers may call the HTTP API from; empty means any (no cookie is ever read or set).
+    #[serde(default)]
+    pub cors_origins: Vec<String>,
+}
+
+/// Addresses to listen on; a missing one is off. Port 0 takes any free port.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// MQTT over TCP (default port 1883).
+    pub mqtt: Option<SocketAddr>,
+    /// MQTT over TLS (8883).
+    pub mqtts: Option<Spanned<SocketAddr>>,
+    /// HTTP API and MQTT over WebSocket at `/mqtt` (8083).
+    pub http: Option<SocketAddr>,
+    /// The same over TLS (8443).
+    pub https: Option<Spanned<SocketAddr>>,
+}
+
+/// PEM files of the TLS listeners.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Certificate chain, the server's own first.
+    pub cert: PathBuf,
+    /// Private key (PKCS#8, SEC1 or PKCS#1).
+    pub key: PathBuf,
+}
+
+/// One DIdP that this gateway trusts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DidpConfig {
+    /// What its tokens begin with, up to the dot.
+    #[serde(deserialize_with = "issuer_tag")]
+    pub tag: String,
+    /// Its issuer identifier (RFC 8414), as introspection must say it.
+    pub issuer: String,
+    /// Base URL for `/introspect`, `/introspect/grants`, `/introspect/events`; the issuer if missing.
+    pub introspection_url: Option<Url>,
+    /// This gateway's client id there.
+    pub client_id: Spanned<String>,
+    /// File with its secret; white space around it is ignored.
+    pub client_secret_file: PathBuf,
+    /// PEM file with the CA to trust for this DIdP beside the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Bounds on what clients may use. Times are in seconds, sizes in bytes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at once, all listeners together.
+    pub connections: usize,
+    /// Connections at once from one IP address.
+    pub connections_per_address: usize,
+    /// Time for the TLS handshake.
+    pub tls_handshake_seconds: u64,
+    /// Time for an HTTP request's head, the WebSocket handshake among them.
+    pub http_head_seconds: u64,
+    /// Time from the connection being ready to the whole CONNECT being read.
+    pub connect_seconds: u64,
+    /// Time in which a blocked client must take a write before it is cut off.
+    pub write_seconds: u64,
+    /// Longest MQTT packet, both ways, also after translation.
+    pub packet_bytes: usize,
+    /// Longest topic or filter after translation.
+    pub topic_bytes: usize,
+    /// Time for one request to a DIdP.
+    pub didp_seconds: u64,
+    /// Time for the launcher to bring up a PCM.
+    pub launch_seconds: u64,
+    /// Time for sessions to end at shutdown.
+    pub drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 1_000,
+            tls_handshake_seconds: 10,
+            http_head_seconds: 10,
+            connect_seconds: 10,
+            write_seconds: 20,
+            packet_bytes: 256 * 1024,
+            topic_bytes: 512,
+            didp_seconds: 5,
+            launch_seconds: 30,
+            drain_seconds: 10,
+        }
+    }
+}
+
+impl Config {
+    /// Judges what one value alone cannot tell.
+    ///
+    /// # Errors
+    /// TLS listeners without a certificate, two DIdPs with one tag.
+    pub fn validate(&self, source: &Source) -> Result<(), ConfigError> {
+        for address in [&self.listen.mqtts, &self.listen.https].into_iter().flatten() {
+            if self.tls.is_none() {
+                return Err(source.error(address.span(), "a TLS listener needs [tls] with cert and key"));
+            }
+        }
+        for (index, didp) in self.didp.iter().enumerate() {
+            if self.didp[..index].iter().any(|earlier| earlier.tag == didp.tag) {
+                return Err(
+                    source.error(didp.client_id.span(), format!("another [[didp]] has the tag {}", didp.tag))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The same configuration with its relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        let mut paths = vec![&mut self.master_key_file, &mut self.launcher.socket, &mut self.launcher.dir];
+        if let Some(tls) = &mut self.tls {
+            paths.extend([&mut tls.cert, &mut tls.key]);
+        }
+        for didp in &mut self.didp {
+            paths.push(&mut didp.client_secret_file);
+            paths.extend(didp.ca_file.as_mut());
+        }
+        for path in paths {
+            *path = folder.join(&*path);
+        }
+        self
+    }
+}
+
+impl DidpConfig {
+    /// The URL of an introspection resource, `path` beginning without a slash.
+    pub fn endpoint(&self, path: &str) -> Result<Url, url::ParseError> {
+        let base = match &self.introspection_url {
+            Some(url) => url.as_str(),
+            None => self.issuer.as_str(),
+        };
+        Url::parse(&format!("{}/{path}", base.trim_end_matches('/')))
+    }
+}
+
+/// The `[launcher]` section, read by both roles.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LauncherConfig {
+    /// What a PCM runs as. There is no falling back from one to the other.
+    pub runtime: Runtime,
+    /// The launcher's Unix socket.
+    pub socket: PathBuf,
+    /// Directory that holds one directory a PCM, as the launcher sees it and as the gateway sees it.
+    pub dir: PathBuf,
+    /// Image of the PCM (`docker` only).
+    #[serde(default = "pcm_image")]
+    pub image: String,
+    /// The PCM's program and its first arguments (`process` only).
+    #[serde(default)]
+    pub pcm_command: Vec<PathBuf>,
+    /// User id of the gateway: the only peer that launcher and PCMs accept. The launcher's own if missing.
+    pub peer_uid: Option<u32>,
+    /// Group id of the gateway, which may open the PCMs' sockets.
+    pub peer_gid: Option<u32>,
+    /// User id that containers run as (`docker` only).
+    pub pcm_uid: Option<u32>,
+    /// PCMs at once.
+    #[serde(default = "pcm_capacity")]
+    pub capacity: usize,
+}
+
+/// What a PCM runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// A container without a network.
+    Docker,
+    /// A process that locks itself in.
+    Process,
+}
+
+fn pcm_image() -> String {
+    "oauthing/pcm".to_owned()
+}
+
+fn pcm_capacity() -> usize {
+    1_000
+}
+
+fn issuer_tag<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let tag = String::deserialize(from)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if tag.is_empty() || tag.len() > 32 || !tag.bytes().all(plain) {
+        return Err(serde::de::Error::custom("tag must be 1 to 32 letters, digits, '-' or '_'"));
+    }
+    Ok(tag)
+}

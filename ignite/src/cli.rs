@@ -30,7 +30,7 @@ enum Role {
     Launcher(ConfigFile),
     /// Exits with 0 if the configuration can be used, else names file, line and fault.
     CheckConfig(ConfigFile),
-    /// Exits with 0 if the URL (for example a gateway's /healthz) answers 200.
+    /// Exits with 0 if the URL (for example a gateway's /healthz) answers 200, or the launcher at `unix:PATH` answers.
     Healthcheck {
         /// What to ask.
         url: String,
@@ -107,6 +107,11 @@ async fn launcher(config: Config) -> anyhow::Result<()> {
 }
 
 async fn healthcheck(url: &str) -> anyhow::Result<()> {
+    if let Some(socket) = url.strip_prefix("unix:") {
+        let launcher = crate::launcher::client::LauncherClient::new(Path::new(socket));
+        tokio::time::timeout(Duration::from_secs(5), launcher.list()).await.context("no answer")??;
+        return Ok(());
+    }
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(5))
         .redirect(reqwest::redirect::Policy::none())

@@ -1,0 +1,265 @@
+//! The launcher with the `process` runtime, over its socket. The PCM is a stand-in: this test program, started again.
+
+#![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+use std::io::{Read as _, Write as _};
+use std::os::fd::FromRawFd as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use ignite::config::LauncherConfig;
+use ignite::launcher::client::{ClientError, LauncherClient};
+use ignite::launcher::wire::{ErrorKind, PcmName, Ready};
+use service::Shutdown;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the launcher starts: answers a byte with what a test wants to know, and ends a connection that says nothing.
+#[test]
+#[ignore = "is the PCM that the other tests start"]
+#[allow(unsafe_code)]
+fn stand_in_pcm() {
+    // SAFETY: the launcher put a listener there, and nothing else in this process uses it.
+    let listener = unsafe { UnixListener::from_raw_fd(3) };
+    listener.set_nonblocking(false).unwrap();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            continue;
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let session = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let session =
+            session.rsplit(") ").next().unwrap_or_default().split(' ').nth(3).unwrap_or_default().to_owned();
+        let fds = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let answer = match byte[0] {
+            b'p' => std::process::id().to_string(),
+            b'e' => std::env::vars().count().to_string(),
+            b'f' => fds.to_string(),
+            b's' => (session == std::process::id().to_string()).to_string(),
+            b'x' => std::process::exit(0),
+            _ => status,
+        };
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+fn stand_in() -> serde_json::Value {
+    let own = std::env::current_exe().unwrap();
+    serde_json::json!([
+        "/bin/sh",
+        "-c",
+        "exec \"$0\" --ignored --exact stand_in_pcm --nocapture >/dev/null",
+        own
+    ])
+}
+
+struct Running {
+    dir: TempDir,
+    client: LauncherClient,
+    shutdown: Shutdown,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+fn config(dir: &Path, command: serde_json::Value, capacity: usize) -> LauncherConfig {
+    serde_json::from_value(serde_json::json!({
+        "runtime": "process", "socket": dir.join("launcher.sock"), "dir": dir.join("run"),
+        "pcm_command": command, "capacity": capacity,
+    }))
+    .unwrap()
+}
+
+async fn start(command: serde_json::Value, capacity: usize) -> Running {
+    start_in(tempfile::tempdir().unwrap(), command, capacity).await
+}
+
+async fn start_in(dir: TempDir, command: serde_json::Value, capacity: usize) -> Running {
+    let shutdown = Shutdown::new();
+    let task = tokio::spawn(ignite::launcher::run(config(dir.path(), command, capacity), shutdown.clone()));
+    let client = LauncherClient::new(&dir.path().join("launcher.sock"));
+    let up = async {
+        while client.list().await.is_err() {
+            assert!(!task.is_finished(), "the launcher ended");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, up).await.expect("the launcher listens");
+    Running { dir, client, shutdown, task }
+}
+
+impl Running {
+    async fn stop(self) -> TempDir {
+        self.shutdown.begin();
+        timeout(DEADLINE, self.task).await.unwrap().unwrap().unwrap();
+        self.dir
+    }
+
+    /// Sends lines as they are and returns the answers up to the end.
+    async fn say(&self, lines: &[u8]) -> Vec<String> {
+        let mut stream = UnixStream::connect(self.dir.path().join("launcher.sock")).await.unwrap();
+        stream.write_all(lines).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answers = Vec::new();
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = timeout(DEADLINE, lines.next_line()).await.unwrap() {
+            answers.push(line);
+        }
+        answers
+    }
+}
+
+fn name(number: u8) -> PcmName {
+    PcmName::new(format!("pcm-{number:032x}")).unwrap()
+}
+
+async fn ask(ready: &Ready, question: u8) -> String {
+    let mut stream = ready.connect().await.unwrap();
+    stream.write_all(&[question]).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+async fn wait_until_gone(pid: &str) {
+    let proc = format!("/proc/{pid}");
+    let gone = async {
+        while Path::new(&proc).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, gone).await.expect("the process ends");
+}
+
+#[tokio::test]
+async fn a_pcm_is_started_once_found_again_and_removed() {
+    let launcher = start(stand_in(), 10).await;
+    let first = launcher.client.ensure(&name(1)).await.unwrap();
+    assert!(first.fresh);
+    let pid = ask(&first, b'p').await;
+    let again = launcher.client.ensure(&name(1)).await.unwrap();
+    assert!(!again.fresh);
+    assert_eq!(ask(&again, b'p').await, pid);
+    let other = launcher.client.ensure(&name(2)).await.unwrap();
+    assert_ne!(ask(&other, b'p').await, pid);
+    assert_eq!(launcher.client.list().await.unwrap(), [name(1), name(2)]);
+
+    launcher.client.remove(&name(1)).await.unwrap();
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!first.socket.parent().unwrap().exists());
+    assert_eq!(launcher.client.list().await.unwrap(), [name(2)]);
+    launcher.client.remove(&name(1)).await.unwrap();
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_pcm_gets_nothing_of_the_launcher_but_its_listener() {
+    let launcher = start(stand_in(), 10).await;
+    let ready = launcher.client.ensure(&name(1)).await.unwrap();
+    // The shell that stands between sets PWD and the like; none of this process's variables is there.
+    let variables: usize = ask(&ready, b'e').await.parse().unwrap();
+    assert!(variables <= 4 && variables < std::env::vars().count(), "{variables} variables");
+    // 0, 1, 2, the listener, this connection, and the directory being read.
+    assert_eq!(ask(&ready, b'f').await, "6");
+    assert_eq!(ask(&ready, b's').await, "true");
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn many_requests_for_one_name_start_one_pcm() {
+    let launcher = start(stand_in(), 1).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let client = launcher.client.clone();
+        calls.spawn(async move { client.ensure(&name(1)).await.unwrap() });
+    }
+    let ready = calls.join_all().await;
+    assert_eq!(ready.iter().filter(|ready| ready.fresh).count(), 1);
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_pcm_is_replaced_and_frees_its_place() {
+    let launcher = start(stand_in(), 1).await;
+    let first = launcher.client.ensure(&name(1)).await.unwrap();
+    let pid = ask(&first, b'p').await;
+    ask(&first, b'x').await;
+    let second = launcher.client.ensure(&name(1)).await.unwrap();
+    assert!(second.fresh);
+    assert_ne!(ask(&second, b'p').await, pid);
+
+    let refused = launcher.client.ensure(&name(2)).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { kind: ErrorKind::Capacity, .. }), "{refused}");
+    ask(&second, b'x').await;
+    let freed = async {
+        while launcher.client.ensure(&name(2)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, freed).await.expect("the dead one's place is free");
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn pcms_end_with_the_launcher_and_leave_nothing_for_the_next() {
+    let launcher = start(stand_in(), 10).await;
+    let ready = launcher.client.ensure(&name(1)).await.unwrap();
+    let pid = ask(&ready, b'p').await;
+    let dir = launcher.stop().await;
+    wait_until_gone(&pid).await;
+    assert!(ready.socket.exists(), "a file that nobody listens on stays until the next start");
+
+    let next = start_in(dir, stand_in(), 10).await;
+    assert!(!ready.socket.exists());
+    assert!(next.client.ensure(&name(1)).await.unwrap().fresh);
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn a_pcm_that_does_not_start_is_an_error_and_leaves_nothing() {
+    for command in [serde_json::json!(["/bin/false"]), serde_json::json!(["/nowhere/pcm"])] {
+        let launcher = start(command, 1).await;
+        let error = launcher.client.ensure(&name(1)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { kind: ErrorKind::Engine, .. }), "{error}");
+        assert!(!launcher.dir.path().join("run").join(name(1).as_str()).exists());
+        // The place is free again: the answer is not "capacity".
+        let error = launcher.client.ensure(&name(2)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { kind: ErrorKind::Engine, .. }), "{error}");
+        launcher.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_an_answer_and_harms_nobody() {
+    let launcher = start(stand_in(), 1).await;
+    let traversal = br#"{"id":7,"ensure":{"name":"../../../../etc"}}"#;
+    let mut lines = traversal.to_vec();
+    lines.extend_from_slice(b"\nnonsense\n{\"id\":8,\"exec\":{}}\n{\"id\":9,\"list\":{}}\n");
+    let answers = launcher.say(&lines).await;
+    assert_eq!(answers.len(), 4, "{answers:?}");
+    for (answer, id) in answers.iter().zip([7, 0, 8]) {
+        let begin = format!(r#"{{"id":{id},"error":{{"kind":"bad_request""#);
+        assert!(answer.starts_with(&begin), "{answer}");
+    }
+    assert_eq!(answers[3], r#"{"id":9,"pcms":{"names":[]}}"#);
+
+    let answers = launcher.say(&vec![b'x'; 5000]).await;
+    assert!(answers.len() <= 1 && answers.iter().all(|answer| answer.contains("bad_request")), "{answers:?}");
+    assert!(launcher.say(b"{\"id\":1,").await[0].contains("bad_request"));
+    assert!(launcher.client.list().await.is_ok());
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_launcher_on_the_same_socket_refuses_to_start() {
+    let launcher = start(stand_in(), 1).await;
+    let second = ignite::launcher::run(config(launcher.dir.path(), stand_in(), 1), Shutdown::new()).await;
+    assert!(format!("{:#}", second.unwrap_err()).contains("another launcher"));
+    assert!(launcher.client.list().await.is_ok());
+    launcher.stop().await;
+}

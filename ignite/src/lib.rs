@@ -4,11 +4,12 @@
 //! through; `relay` moves the bytes; `didp` asks and listens to the DIdPs; `owners` knows the PCMs. `launcher` is the
 //! other role of this program, the only one that may hold the container engine's socket.
 
+pub mod cause;
 pub mod cli;
 pub mod config;
 pub mod keys;
 pub mod launcher;
-//POLICY pub mod policy;
+pub mod policy;
 mod serve;
 
 pub use cli::main_with_args;

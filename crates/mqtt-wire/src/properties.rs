@@ -1,6 +1,8 @@
 //! MQTT 5 properties (§2.2.2): checked once when a packet is decoded, read later without errors.
 
 use crate::read::Reader;
+#[cfg(feature = "alloc")]
+use crate::write::Slice;
 use crate::write::{Count, Sink};
 use crate::{EncodeError, Error, PacketType, QoS, Version, topic};
 
@@ -239,17 +241,14 @@ impl<'a> Property<'a> {
     }
 }
 
-/// The properties of a packet: either decoded bytes, or a list to be encoded.
+/// The properties of a packet: bytes that were decoded, then a list to be encoded; either may be empty.
 ///
 /// Equality compares the properties one by one in their order.
 #[derive(Clone, Copy)]
-pub struct Properties<'a>(Source<'a>);
-
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// Bytes that [`Properties::decode`] has checked.
-    Encoded(&'a [u8]),
-    List(&'a [Property<'a>]),
+pub struct Properties<'a> {
+    /// Bytes that [`Properties::decode`] or [`Properties::encode_where`] made; if not, reading ends at the first wrong one.
+    encoded: &'a [u8],
+    list: &'a [Property<'a>],
 }
 
 macro_rules! getters {
@@ -262,27 +261,45 @@ macro_rules! getters {
 
 impl<'a> Properties<'a> {
     /// No properties.
-    pub const EMPTY: Properties<'static> = Properties(Source::List(&[]));
+    pub const EMPTY: Properties<'static> = Properties { encoded: &[], list: &[] };
 
     /// Properties to be encoded. They are written as given: nothing is checked but lengths.
     pub const fn list(properties: &'a [Property<'a>]) -> Properties<'a> {
-        Properties(Source::List(properties))
+        Properties { encoded: &[], list: properties }
+    }
+
+    /// Properties that [`Self::encode_where`] wrote, then more of them: for passing a message on.
+    pub const fn joined(encoded: &'a [u8], more: &'a [Property<'a>]) -> Properties<'a> {
+        Properties { encoded, list: more }
+    }
+
+    /// Appends those properties to `out` that `keep` chooses, without a length in front, for [`Self::joined`].
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLong`], with `out` unchanged.
+    #[cfg(feature = "alloc")]
+    pub fn encode_where(
+        &self,
+        keep: impl Fn(&Property<'a>) -> bool,
+        out: &mut alloc::vec::Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let kept = || self.iter().filter(&keep);
+        let mut length = Count::default();
+        kept().try_for_each(|property| property.write(&mut length))?;
+        let start = out.len();
+        out.resize(start + length.0, 0);
+        let mut sink = Slice::new(out.get_mut(start..).unwrap_or_default());
+        kept().try_for_each(|property| property.write(&mut sink))
     }
 
     /// All properties in their order.
     pub fn iter(&self) -> Iter<'a> {
-        Iter(match self.0 {
-            Source::Encoded(bytes) => Cursor::Encoded(Reader::new(bytes)),
-            Source::List(list) => Cursor::List(list.iter()),
-        })
+        Iter { encoded: Reader::new(self.encoded), list: self.list.iter() }
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        match self.0 {
-            Source::Encoded(bytes) => bytes.is_empty(),
-            Source::List(list) => list.is_empty(),
-        }
+        self.encoded.is_empty() && self.list.is_empty()
     }
 
     getters! {
@@ -362,7 +379,7 @@ impl<'a> Properties<'a> {
         match first {
             Some(error) => Err(error),
             None if seen & set(&[0x15, 0x16]) == set(&[0x16]) => Err(Error::AuthenticationData),
-            None => Ok(Properties(Source::Encoded(bytes))),
+            None => Ok(Properties { encoded: bytes, list: &[] }),
         }
     }
 
@@ -371,18 +388,11 @@ impl<'a> Properties<'a> {
         if version != Version::V5 {
             return Ok(());
         }
-        match self.0 {
-            Source::Encoded(bytes) => {
-                sink.varint(bytes.len())?;
-                sink.put(bytes)
-            }
-            Source::List(list) => {
-                let mut length = Count::default();
-                list.iter().try_for_each(|property| property.write(&mut length))?;
-                sink.varint(length.0)?;
-                list.iter().try_for_each(|property| property.write(sink))
-            }
-        }
+        let mut length = Count(self.encoded.len());
+        self.list.iter().try_for_each(|property| property.write(&mut length))?;
+        sink.varint(length.0)?;
+        sink.put(self.encoded)?;
+        self.list.iter().try_for_each(|property| property.write(sink))
     }
 }
 
@@ -417,21 +427,19 @@ impl<'a> IntoIterator for Properties<'a> {
 
 /// Iterator over [`Properties`].
 #[derive(Clone)]
-pub struct Iter<'a>(Cursor<'a>);
-
-#[derive(Clone)]
-enum Cursor<'a> {
-    Encoded(Reader<'a>),
-    List(core::slice::Iter<'a, Property<'a>>),
+pub struct Iter<'a> {
+    encoded: Reader<'a>,
+    list: core::slice::Iter<'a, Property<'a>>,
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = Property<'a>;
 
     fn next(&mut self) -> Option<Property<'a>> {
-        match &mut self.0 {
-            Cursor::Encoded(reader) => Property::read(reader).ok()?.1.ok(),
-            Cursor::List(list) => list.next().copied(),
+        if self.encoded.is_empty() {
+            self.list.next().copied()
+        } else {
+            Property::read(&mut self.encoded).ok()?.1.ok()
         }
     }
 }

@@ -105,7 +105,6 @@ impl Setup {
         for name in SESSION_KEYS {
             self.keep_or(name, || Ok(random_line()))?;
         }
-        self.keep_or("didp/keys", || Ok(format!("k1 {}", random_line())))?;
         self.keep_or("idp/signing-key.pem", || Ok(KeyPair::generate()?.serialize_pem()))?;
         if !self.out.join("ignite/master.key").exists() {
             self.put("ignite/master.key", &rand::random::<[u8; 32]>())?;

@@ -1,0 +1,212 @@
+//! An owner without hands: logs in, claims, consents, looks after the account, all through the DIdP's real pages.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::browser::{Browser, Page};
+use crate::mqtt::PATIENCE;
+
+/// How often a waiting page asks how things stand. The page's own script does the same.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A person with a browser and an account at an identity provider.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    browser: Browser,
+    didp: String,
+    upstream: String,
+    person: String,
+}
+
+/// What an owner allows an app.
+#[derive(Debug, Clone)]
+pub struct Consent {
+    /// Names of the devices; everything if `None`.
+    pub devices: Option<Vec<String>>,
+    /// Readings.
+    pub read: bool,
+    /// Commands.
+    pub command: bool,
+    /// Names of channels that are left out.
+    pub without: Vec<String>,
+    /// Devices that will be claimed later.
+    pub future: bool,
+    /// The devices' names.
+    pub share_names: bool,
+}
+
+impl Default for Consent {
+    /// Every device, readings and commands, no names, no future devices.
+    fn default() -> Self {
+        Self {
+            devices: None,
+            read: true,
+            command: true,
+            without: Vec::new(),
+            future: false,
+            share_names: false,
+        }
+    }
+}
+
+impl Owner {
+    /// `person` at the provider with the id `upstream` of the DIdP at `didp`; not logged in yet.
+    ///
+    /// # Errors
+    /// As [`Browser::new`].
+    pub fn new(didp: &str, upstream: &str, person: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            browser: Browser::new()?,
+            didp: didp.trim_end_matches('/').to_owned(),
+            upstream: upstream.to_owned(),
+            person: person.to_owned(),
+        })
+    }
+
+    /// Opens a page, by its whole address or its path at the DIdP, and logs in if it asks.
+    ///
+    /// # Errors
+    /// No connection, or a login that does not work.
+    pub async fn open(&self, address: &str) -> anyhow::Result<Page> {
+        let address =
+            if address.starts_with('/') { format!("{}{address}", self.didp) } else { address.to_owned() };
+        self.log_in(self.browser.open(&address).await?).await
+    }
+
+    async fn log_in(&self, page: Page) -> anyhow::Result<Page> {
+        let login = format!("/login/{}", self.upstream);
+        let page = if page.leads_to(&login) { page.follow(&login, "").await? } else { page };
+        if !page.has("person") {
+            return Ok(page);
+        }
+        page.form("person")?.press("person", &self.person).await
+    }
+
+    /// Opens the printed address and types what the device shows; gives the page after that, whatever it says.
+    ///
+    /// # Errors
+    /// As [`Owner::open`], or there is nowhere to type.
+    pub async fn type_code(&self, uru: &str, digits: &str) -> anyhow::Result<Page> {
+        let page = self.open(uru).await?.good()?;
+        page.form("user_code")?.set("user_code", digits)?.submit().await
+    }
+
+    /// Claims the device with that printed address and that code on its display, names it and waits until it is done.
+    ///
+    /// # Errors
+    /// Any page says no, or the device does not finish.
+    pub async fn claim(&self, uru: &str, digits: &str, name: &str) -> anyhow::Result<()> {
+        let page = self.type_code(uru, digits).await?.good()?;
+        let waiting = page.form("decision")?.set("name", name)?.press("decision", "claim").await?.good()?;
+        self.wait_for_claim(&waiting, "done").await
+    }
+
+    /// Goes as far as the decision and says no.
+    ///
+    /// # Errors
+    /// Any page says no, too.
+    pub async fn decline_claim(&self, uru: &str, digits: &str) -> anyhow::Result<Page> {
+        let page = self.type_code(uru, digits).await?.good()?;
+        page.form("decision")?.press("decision", "decline").await
+    }
+
+    /// Waits on the page that says "your device is finishing" until it is in `state` (`done`, `gone`, `expired`).
+    ///
+    /// # Errors
+    /// It ends in another state, or takes too long.
+    pub async fn wait_for_claim(&self, waiting: &Page, state: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut address = waiting.url().clone();
+        address.set_query(None);
+        let address = format!("{}/state", address.as_str().trim_end_matches('/'));
+        loop {
+            let page = self.browser.open(&address).await?.good()?;
+            let now: Value =
+                serde_json::from_str(page.html()).with_context(|| format!("state on {page:?}"))?;
+            match now["state"].as_str() {
+                Some(now) if now == state => return Ok(()),
+                Some("waiting") if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN).await,
+                _ => bail!("the claim should be {state}, but {now}"),
+            }
+        }
+    }
+
+    /// Opens an app's authorization request and allows it so; gives where the browser is sent back to.
+    ///
+    /// # Errors
+    /// No consent page, or one that does not offer what is chosen.
+    pub async fn consent(&self, request: &str, consent: &Consent) -> anyhow::Result<Page> {
+        let page = self.open(request).await?.good()?;
+        let mut form = page.form("decision")?;
+        for (value, on) in [("read", consent.read), ("command", consent.command)] {
+            if form.values("may").iter().any(|offered| offered == value) {
+                form = form.tick("may", Some(value), on)?;
+            }
+        }
+        let wanted = match &consent.devices {
+            None => form.values("device"),
+            Some(names) => {
+                names.iter().map(|name| form.labelled("device", name)).collect::<anyhow::Result<Vec<_>>>()?
+            }
+        };
+        for device in form.values("device") {
+            form = form.tick("device", Some(&device), wanted.contains(&device))?;
+        }
+        for channel in form.values("channel") {
+            let left_out =
+                channel.split_once(' ').is_some_and(|(_, name)| consent.without.iter().any(|c| c == name));
+            form = form.tick("channel", Some(&channel), !left_out)?;
+        }
+        form = form.tick("future", None, consent.future)?.tick("share_names", None, consent.share_names)?;
+        form.press("decision", "allow").await
+    }
+
+    /// Opens an app's authorization request and declines it; gives where the browser is sent back to.
+    ///
+    /// # Errors
+    /// No consent page.
+    pub async fn decline(&self, request: &str) -> anyhow::Result<Page> {
+        self.open(request).await?.good()?.form("decision")?.press("decision", "decline").await
+    }
+
+    /// The account page.
+    ///
+    /// # Errors
+    /// As [`Owner::open`].
+    pub async fn account(&self) -> anyhow::Result<Page> {
+        self.open("/account").await?.good()
+    }
+
+    /// Withdraws what was allowed to the app of that name.
+    ///
+    /// # Errors
+    /// There is no such app, or the account page does not open afterwards.
+    pub async fn withdraw(&self, app: &str) -> anyhow::Result<Page> {
+        let account = self.account().await?;
+        let page = account.form_to("/withdraw", app)?.submit().await?.good()?;
+        self.confirmed(page, "/withdraw").await
+    }
+
+    /// Gives up the device of that name.
+    ///
+    /// # Errors
+    /// There is no such device, or the account page does not open afterwards.
+    pub async fn release(&self, device: &str) -> anyhow::Result<Page> {
+        let page = self.account().await?.follow("/release", device).await?.good()?;
+        self.confirmed(page, "/release").await
+    }
+
+    /// Says yes if the page asks once more, and expects the account page then.
+    async fn confirmed(&self, page: Page, path: &str) -> anyhow::Result<Page> {
+        let asks = page.url().path().ends_with(path);
+        let page = if asks { page.form_to(path, "")?.submit().await? } else { page };
+        let account = Url::parse(&self.didp)?.join("/account")?;
+        ensure!(page.status() == StatusCode::OK && page.url().path() == account.path(), "{page:?}");
+        Ok(page)
+    }
+}

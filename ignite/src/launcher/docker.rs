@@ -1,8 +1,9 @@
 //! The `docker` runtime: a container a PCM, without a network, reached by a Unix socket in a directory that both see.
 //!
 //! What a container looks like is `spec`'s; here it is created, adopted, replaced and removed. Only containers with this
-//! launcher's own labels are touched. Containers outlive the launcher.
+//! launcher's own labels are touched. Containers outlive a launcher that restarts, not a deployment that is taken down.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
+use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -25,6 +27,8 @@ use super::wire::{PcmName, Ready};
 use super::{Failure, Listed};
 use crate::config::LauncherConfig;
 
+/// Compose's list of the services that a container's service depends on: `service:condition:restart`, with commas.
+const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// Where an engine listens unless `DOCKER_HOST` says otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
 /// Longest time for one request to the engine, in seconds.
@@ -45,6 +49,7 @@ pub(super) struct Containers {
     image: String,
     peer_gid: u32,
     place: Place,
+    service: Option<String>,
     starts: Semaphore,
 }
 
@@ -73,7 +78,7 @@ impl Containers {
             .with_context(|| format!("give {} its group", config.dir.display()))?;
         std::fs::set_permissions(&config.dir, std::fs::Permissions::from_mode(0o750))
             .with_context(|| format!("set the mode of {}", config.dir.display()))?;
-        let place = find_place(&docker, &config.dir, peer_uid).await?;
+        let (place, service) = find_place(&docker, &config.dir, peer_uid).await?;
         tracing::info!(
             event = "runtime_docker",
             api = %docker.client_version(),
@@ -88,6 +93,7 @@ impl Containers {
             image: config.image.clone(),
             peer_gid,
             place,
+            service,
             starts: Semaphore::new(STARTS_AT_ONCE),
         })
     }
@@ -204,7 +210,7 @@ impl Containers {
     /// This launcher's containers, and directories that have none.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Failure> {
         let labels = vec![format!("{LABEL_PCM}=1"), format!("{LABEL_PLACE}={}", self.place.host_dir)];
-        let filters = std::collections::HashMap::from([("label", labels)]);
+        let filters = HashMap::from([("label", labels)]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let mut listed: Vec<Listed> = Vec::new();
         for container in self.docker.list_containers(Some(options)).await? {
@@ -221,6 +227,39 @@ impl Containers {
             }
         }
         Ok(listed)
+    }
+
+    /// Removes every PCM if nobody is left to use them.
+    ///
+    /// Compose's `down` and `stop` end the services that depend on the launcher before the launcher itself; `restart`, `up` and a
+    /// launcher that dies leave them running. So what still runs when the launcher is told to end tells which it is. Without
+    /// Compose nobody can tell, and everything stays.
+    pub(super) async fn end(&self) -> Result<(), Failure> {
+        let (Some(project), Some(service)) = (&self.place.project, &self.service) else { return Ok(()) };
+        let filters = HashMap::from([("label", vec![format!("{}={project}", spec::COMPOSE_PROJECT)])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let used = self.docker.list_containers(Some(options)).await?.iter().any(|container| {
+            let labels = container.labels.as_ref();
+            let needs = labels.and_then(|labels| labels.get(COMPOSE_DEPENDS_ON)).map_or("", String::as_str);
+            let depends = needs.split(',').any(|need| need.split(':').next() == Some(service));
+            let over = matches!(
+                container.state,
+                Some(
+                    ContainerSummaryStateEnum::EXITED
+                        | ContainerSummaryStateEnum::DEAD
+                        | ContainerSummaryStateEnum::REMOVING
+                )
+            );
+            depends && !over
+        });
+        if used {
+            return Ok(());
+        }
+        tracing::info!(event = "pcms_end", "the services that use PCMs are down, so the PCMs are removed");
+        let listed = self.list().await?;
+        let removals: Vec<_> = listed.iter().map(|pcm| self.remove(&pcm.name)).collect();
+        let removals = futures_util::stream::iter(removals).buffer_unordered(STARTS_AT_ONCE);
+        removals.fold(Ok(()), async |all, one| all.and(one)).await
     }
 
     fn socket(&self, name: &PcmName) -> PathBuf {
@@ -273,12 +312,12 @@ impl Containers {
     }
 }
 
-/// Where the launcher's directory lies on the host, and to which Compose project the launcher belongs.
-async fn find_place(docker: &Docker, dir: &Path, peer_uid: u32) -> anyhow::Result<Place> {
+/// Where the launcher's directory lies on the host, to which Compose project the launcher belongs, and its service there.
+async fn find_place(docker: &Docker, dir: &Path, peer_uid: u32) -> anyhow::Result<(Place, Option<String>)> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let dir_text = dir.to_str().context("the launcher's directory is no UTF-8 path")?;
     let Some(id) = spec::own_container_id(&mountinfo) else {
-        return Ok(Place { host_dir: dir_text.to_owned(), project: None, peer_uid });
+        return Ok((Place { host_dir: dir_text.to_owned(), project: None, peer_uid }, None));
     };
     let own = docker
         .inspect_container(id, None::<InspectContainerOptions>)
@@ -291,7 +330,8 @@ async fn find_place(docker: &Docker, dir: &Path, peer_uid: u32) -> anyhow::Resul
         format!("{dir_text} is no volume, so no other container could see it: mount one there")
     })?;
     let labels = own.config.and_then(|config| config.labels).unwrap_or_default();
-    Ok(Place { host_dir, project: labels.get("com.docker.compose.project").cloned(), peer_uid })
+    let project = labels.get(spec::COMPOSE_PROJECT).cloned();
+    Ok((Place { host_dir, project, peer_uid }, labels.get(spec::COMPOSE_SERVICE).cloned()))
 }
 
 impl From<DockerError> for Failure {

@@ -31,7 +31,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Longest path of the directory: a socket's path must fit into 108 bytes with a PCM's name in it.
 const LONGEST_DIR: usize = 60;
 
-/// Serves the launcher's socket until `shutdown`. Containers are left running; processes end with it.
+/// Serves the launcher's socket until `shutdown`. Processes end with it; containers are left running if their gateway is.
 ///
 /// # Errors
 /// The engine, the directory or the socket cannot be used, or another launcher has it.
@@ -61,7 +61,13 @@ pub async fn run(config: LauncherConfig, shutdown: Shutdown) -> anyhow::Result<(
     let running = launcher.known().len();
     tracing::info!(event = "launcher_ready", running, capacity = config.capacity, "the launcher is ready");
     // The launcher's own user may look too, for the health check; who is that user could do anything here anyway.
-    server::serve(listener, launcher, [peer_uid, own.0], SWEEP_EVERY, shutdown.token().clone()).await;
+    server::serve(listener, Arc::clone(&launcher), [peer_uid, own.0], SWEEP_EVERY, shutdown.token().clone())
+        .await;
+    if let Engine::Docker(containers) = &launcher.engine
+        && let Err(failure) = containers.end().await
+    {
+        tracing::warn!(event = "pcms_stay", %failure, "PCMs that nobody uses any more could not be removed");
+    }
     // A socket file that stays is no harm, it is replaced at the next start.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())

@@ -23,8 +23,10 @@ pub(super) const LABEL_SPEC: &str = "oauthing.spec";
 /// Where a PCM sees its own directory.
 pub(super) const INSIDE: &str = "/run/pcm";
 
-const COMPOSE_PROJECT: &str = "com.docker.compose.project";
-const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// The Compose project that a container belongs to.
+pub(super) const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+/// The service of that project.
+pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
 
 const MEMORY: i64 = 64 << 20;
@@ -37,7 +39,7 @@ const OPEN_FILES: i64 = 4096;
 pub(super) struct Place {
     /// The host's path of the directory that holds one directory a PCM.
     pub(super) host_dir: String,
-    /// The Compose project that the launcher belongs to, whose `down` takes the PCMs along.
+    /// The Compose project that the launcher belongs to.
     pub(super) project: Option<String>,
     /// The gateway's user, the only peer that a PCM accepts.
     pub(super) peer_uid: u32,
@@ -75,7 +77,8 @@ pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
     };
     let mut labels = BTreeMap::from([(LABEL_PCM, "1"), (LABEL_PLACE, place.host_dir.as_str())]);
     if let Some(project) = &place.project {
-        // A one-off container of the service `pcm`: `down` removes those, `up` and `restart` leave them alone.
+        // A one-off container of the service `pcm`: shown with the project, and left alone by `up` and `restart`. `down` leaves it
+        // alone too, so the launcher removes it then (`Containers::end`).
         labels.extend([
             (COMPOSE_PROJECT, project.as_str()),
             (COMPOSE_SERVICE, "pcm"),

@@ -1,3 +1,61 @@
-//! The project's chores: one test command, checks, images.
+//! The project's chores: `cargo xtask test` is the one test command, `cargo xtask images` builds what Compose runs,
+//! `cargo xtask deny` checks the dependencies.
+//!
+//! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
+//! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
 
-fn main() {}
+mod stack;
+mod step;
+mod suites;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "The project's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Formatting, clippy, all Rust tests, and the suites whose tools are on this machine.
+    Test {
+        /// A suite that cannot run for want of a tool counts as failed.
+        #[arg(long)]
+        all: bool,
+        /// Only this suite; may be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Names the suites and what each needs, and runs nothing.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Builds the images of the Compose deployment.
+    Images,
+    /// Checks licences, sources and advisories of all dependencies with cargo-deny; not part of `test`.
+    Deny,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Test { list: true, .. } => {
+            suites::list();
+            Ok(true)
+        }
+        Chore::Test { all, only, .. } => suites::test(all, &only),
+        Chore::Images => stack::build("oauthing").map(|()| true),
+        Chore::Deny => suites::deny().map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What `cargo xtask test` runs, in which order, and what each suite needs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::stack::{self, Stack};
+use crate::step::{self, Line, Outcome, Run, cargo, root};
+use crate::tools::{self, Tool};
+
+/// Version of paho-mqtt that the stock clients' suite uses.
+const PAHO: &str = "paho-mqtt==2.1.0";
+
+/// One suite.
+struct Suite {
+    name: &'static str,
+    what: &'static str,
+    needs: &'static [Tool],
+    run: fn() -> anyhow::Result<()>,
+}
+
+const SUITES: [Suite; 9] = [
+    Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
+    Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
+    Suite { name: "rust", what: "all Rust tests", needs: &[], run: rust },
+    Suite { name: "doctests", what: "examples in the documentation", needs: &[], run: doctests },
+    Suite {
+        name: "node",
+        what: "tests of demo-idp and of the sample app's page",
+        needs: &[Tool::Node],
+        run: node,
+    },
+    Suite {
+        name: "stock-clients",
+        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js against a stack in this process",
+        needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node],
+        run: stock_clients,
+    },
+    Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
+    Suite {
+        name: "launcher",
+        what: "the launcher against a real engine",
+        needs: &[Tool::Docker],
+        run: launcher,
+    },
+    Suite {
+        name: "compose",
+        what: "the story in Chromium against the Compose deployment",
+        needs: &[Tool::Docker, Tool::Node, Tool::Chromium, Tool::Zbar],
+        run: compose,
+    },
+];
+
+/// Names the suites.
+pub(crate) fn list() {
+    for suite in &SUITES {
+        let missing: Vec<_> =
+            suite.needs.iter().filter(|tool| !tool.is_there()).map(|tool| tool.install()).collect();
+        let note =
+            if missing.is_empty() { String::new() } else { format!(" (needs {})", missing.join("; ")) };
+        println!("{:<16} {}{note}", suite.name, suite.what);
+    }
+}
+
+/// Runs the suites in `only`, or all. True if none failed; with `all`, a skipped one is a failed one.
+///
+/// # Errors
+/// A name in `only` that no suite has.
+pub(crate) fn test(all: bool, only: &[String]) -> anyhow::Result<bool> {
+    if let Some(unknown) = only.iter().find(|name| SUITES.iter().all(|suite| suite.name != **name)) {
+        bail!("no suite is called `{unknown}`; `cargo xtask test --list` names them");
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    for suite in SUITES.iter().filter(|suite| only.is_empty() || only.iter().any(|name| name == suite.name)) {
+        let missing: Vec<_> =
+            suite.needs.iter().filter(|tool| !tool.is_there()).map(|tool| tool.install()).collect();
+        if missing.is_empty() {
+            lines.push(step::timed(suite.name, suite.run));
+            continue;
+        }
+        let install = format!("install {}", missing.join("; "));
+        let outcome = if all { Outcome::Failed(install) } else { Outcome::Skipped(install) };
+        lines.push(Line { name: suite.name, outcome, took: Duration::ZERO });
+    }
+    Ok(step::conclude(&lines))
+}
+
+/// Licences, sources and advisories.
+///
+/// # Errors
+/// cargo-deny is missing or finds something.
+pub(crate) fn deny() -> anyhow::Result<()> {
+    if !Tool::CargoDeny.is_there() {
+        bail!("cargo-deny is missing: {}", Tool::CargoDeny.install());
+    }
+    Run::new(cargo(), &["deny", "check"]).go()
+}
+
+fn fmt() -> anyhow::Result<()> {
+    Run::new(cargo(), &["fmt", "--all", "--", "--check"]).go()
+}
+
+fn clippy() -> anyhow::Result<()> {
+    Run::new(cargo(), &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).go()
+}
+
+fn rust() -> anyhow::Result<()> {
+    if tools::has_nextest() {
+        Run::new(cargo(), &["nextest", "run", "--workspace", "--locked"]).go()
+    } else {
+        Run::new(cargo(), &["test", "--workspace", "--locked", "--all-targets"]).go()
+    }
+}
+
+fn doctests() -> anyhow::Result<()> {
+    Run::new(cargo(), &["test", "--workspace", "--locked", "--doc", "--quiet"]).go()
+}
+
+fn node() -> anyhow::Result<()> {
+    for dir in ["samples/idp", "samples/tpa/web"] {
+        npm_ci(dir)?;
+        Run::new("npm", &["test"]).dir(dir).go()?;
+    }
+    Ok(())
+}
+
+fn stock_clients() -> anyhow::Result<()> {
+    let python = paho()?;
+    npm_ci("samples/tpa/web")?;
+    let mqtt_js = root().join("samples/tpa/web");
+    Run::new(cargo(), &["test", "--locked", "-p", "e2e", "--", "--ignored"])
+        .env("OAUTHING_PYTHON", python)
+        .env("OAUTHING_MQTT_JS", mqtt_js)
+        .go()
+}
+
+fn images() -> anyhow::Result<()> {
+    stack::build(stack::PROJECT)
+}
+
+fn launcher() -> anyhow::Result<()> {
+    Run::new(cargo(), &["test", "--locked", "-p", "ignite", "--test", "launcher_docker", "--", "--ignored"])
+        .env("OAUTHING_PCM_IMAGE", format!("{}-pcm", stack::PROJECT))
+        .go()
+}
+
+fn compose() -> anyhow::Result<()> {
+    npm_ci("e2e/compose")?;
+    let chromium = tools::chromium().context("Chromium is gone")?;
+    let stack = Stack::up()?;
+    let played = Run::new("npx", &["playwright", "test"])
+        .dir("e2e/compose")
+        .env("CI", "1")
+        .env("OAUTHING_CHROMIUM", chromium)
+        .env("OAUTHING_ARTEFACTS", stack::artefacts())
+        .env("COMPOSE_PROJECT_NAME", stack::PROJECT)
+        .env("OAUTHING_IMAGES", stack::PROJECT)
+        .env("OAUTHING_HOST", "")
+        .go();
+    if played.is_err() {
+        stack.keep_logs();
+    }
+    let down = stack.down();
+    played.and(down)
+}
+
+fn npm_ci(dir: &str) -> anyhow::Result<()> {
+    Run::new("npm", &["ci", "--no-audit", "--no-fund"])
+        .dir(dir)
+        .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
+        .go()
+}
+
+/// Python with paho-mqtt, in an environment of its own below `target`.
+fn paho() -> anyhow::Result<PathBuf> {
+    let venv = root().join("target/paho");
+    let python = venv.join("bin/python");
+    let there = || Run::new(&python, &["-c", "import paho.mqtt.client"]).output().is_ok();
+    if !python.exists() || !there() {
+        let dir = venv.to_str().context("the workspace's path is no UTF-8")?;
+        Run::new("python3", &["-m", "venv", dir]).go()?;
+        Run::new(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PAHO]).go()?;
+    }
+    Ok(python)
+}

@@ -1,0 +1,90 @@
+//! What a suite needs of the machine: how to find out whether it is there, and what to install if it is not.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Something that a machine has or has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// rustfmt.
+    Rustfmt,
+    /// clippy.
+    Clippy,
+    /// An engine that answers, with Compose v2 and BuildKit.
+    Docker,
+    /// Node.js 20 or newer with npm.
+    Node,
+    /// Chromium.
+    Chromium,
+    /// A program that reads QR codes and is not ours.
+    Zbar,
+    /// `mosquitto_pub` and `mosquitto_sub`.
+    MosquittoClients,
+    /// Python 3 with venv, for paho-mqtt.
+    PythonVenv,
+    /// cargo-deny.
+    CargoDeny,
+}
+
+impl Tool {
+    /// Whether it can be used.
+    pub(crate) fn is_there(self) -> bool {
+        match self {
+            Tool::Rustfmt => succeeds("cargo", &["fmt", "--version"]),
+            Tool::Clippy => succeeds("cargo", &["clippy", "--version"]),
+            Tool::Docker => {
+                succeeds("docker", &["version"])
+                    && succeeds("docker", &["compose", "version"])
+                    && succeeds("docker", &["buildx", "version"])
+            }
+            Tool::Node => succeeds("node", &["--version"]) && succeeds("npm", &["--version"]),
+            Tool::Chromium => chromium().is_some(),
+            Tool::Zbar => succeeds("zbarimg", &["--version"]),
+            Tool::MosquittoClients => on_path("mosquitto_pub") && on_path("mosquitto_sub"),
+            Tool::PythonVenv => succeeds("python3", &["-c", "import venv, ensurepip"]),
+            Tool::CargoDeny => succeeds("cargo", &["deny", "--version"]),
+        }
+    }
+
+    /// What to install, as Debian calls it where Debian has it.
+    pub(crate) fn install(self) -> &'static str {
+        match self {
+            Tool::Rustfmt => "rustup component add rustfmt",
+            Tool::Clippy => "rustup component add clippy",
+            Tool::Docker => {
+                "Docker Engine 24 or newer with the Compose v2 and buildx plugins, and the right to use it"
+            }
+            Tool::Node => "nodejs (20 or newer) and npm",
+            Tool::Chromium => "chromium",
+            Tool::Zbar => "zbar-tools",
+            Tool::MosquittoClients => "mosquitto-clients",
+            Tool::PythonVenv => "python3-venv",
+            Tool::CargoDeny => "cargo install --locked cargo-deny",
+        }
+    }
+}
+
+/// Chromium's path, under the names that distributions give it.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find)
+}
+
+/// Whether cargo-nextest is there; `cargo test` does without it.
+pub(crate) fn has_nextest() -> bool {
+    succeeds("cargo", &["nextest", "--version"])
+}
+
+fn on_path(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

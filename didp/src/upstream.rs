@@ -14,8 +14,6 @@ mod openid;
 pub mod pending;
 pub mod settings;
 
-use std::time::SystemTime;
-
 use serde::Deserialize;
 use url::Url;
 
@@ -89,8 +87,9 @@ impl Upstream {
     }
 
     /// Begins a login. Answers the URL to send the browser to, and what the browser must bring back with it.
-    /// `next` is where the person wants to go afterwards.
-    pub async fn begin(&self, next: &str, now: SystemTime) -> Result<(Url, Pending), UpstreamError> {
+    /// `next` is where the person wants to go afterwards; `now` is unix
+    /// time in seconds.
+    pub async fn begin(&self, next: &str, now: i64) -> Result<(Url, Pending), UpstreamError> {
         match &self.kind {
             Kind::OpenId(provider) => provider.begin(&self.id, next, now).await,
             Kind::OAuth2(provider) => Ok(provider.begin(&self.id, next, now)),
@@ -103,7 +102,7 @@ impl Upstream {
         &self,
         callback: &Callback,
         pending: &Pending,
-        now: SystemTime,
+        now: i64,
     ) -> Result<Person, UpstreamError> {
         let state = callback.state.as_deref().ok_or(UpstreamError::Refused("no state"))?;
         if !pending.is_for(&self.id, state, now) {

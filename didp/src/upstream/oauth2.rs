@@ -1,8 +1,6 @@
 //! Plain OAuth2 providers, GitHub-style: code flow with PKCE, then one question to a user endpoint. Of its answer only the
 //! configured subject field is looked at.
 
-use std::time::SystemTime;
-
 use oauth2::basic::{BasicClient, BasicRequestTokenError, BasicTokenResponse};
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
@@ -61,7 +59,7 @@ impl Provider {
         })
     }
 
-    pub(super) fn begin(&self, id: &str, next: &str, now: SystemTime) -> (Url, Pending) {
+    pub(super) fn begin(&self, id: &str, next: &str, now: i64) -> (Url, Pending) {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (url, state) = self
             .client

@@ -3,7 +3,7 @@
 //! The provider's keys are fetched anew once when a token names one that is not known.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use openidconnect::core::{
@@ -32,8 +32,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(150);
 /// A whole discovery with its attempts.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(10);
-/// How far the provider's clock may be from ours.
-const SKEW: Duration = Duration::from_secs(60);
+/// How far the provider's clock may be from ours, in seconds.
+const SKEW: i64 = 60;
 
 /// Signed by the provider's private key, never by a secret that we share with it, and never unsigned.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
@@ -132,7 +132,7 @@ impl Provider {
         &self,
         id: &str,
         next: &str,
-        now: SystemTime,
+        now: i64,
     ) -> Result<(Url, Pending), UpstreamError> {
         let discovered = self.discovered().await?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
@@ -168,7 +168,7 @@ impl Provider {
         &self,
         code: &str,
         pending: &Pending,
-        now: SystemTime,
+        now: i64,
     ) -> Result<Person, UpstreamError> {
         let discovered = self.discovered().await?;
         let answer = self
@@ -208,7 +208,7 @@ impl Provider {
         token: &CoreIdToken,
         keys: &CoreJsonWebKeySet,
         nonce: &Nonce,
-        now: SystemTime,
+        now: i64,
     ) -> Result<String, ClaimsVerificationError> {
         // A public client's verifier has no shared secret to try, whatever the token's header claims.
         let verifier =
@@ -299,8 +299,6 @@ fn reason(error: &ClaimsVerificationError) -> &'static str {
     }
 }
 
-fn utc(time: SystemTime) -> DateTime<Utc> {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    DateTime::from_timestamp(i64::try_from(seconds).unwrap_or(i64::MAX), 0)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+fn utc(unix: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(unix, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

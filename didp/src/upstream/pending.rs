@@ -2,17 +2,11 @@
 //! disturb each other. The cookie's name derives from the state; a callback whose state fits no cookie is refused.
 //! Setting and clearing the cookie is left to the pages.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
+use service::secret::{self, Key};
 
-/// How long a person may take at the provider.
-pub const LIFETIME: Duration = Duration::from_secs(600);
+/// How long a person may take at the provider, in seconds.
+pub const LIFETIME: i64 = 600;
 
 /// What must come back unchanged for a login to finish.
 #[derive(Clone, Serialize, Deserialize)]
@@ -28,7 +22,7 @@ pub struct Pending {
     #[serde(rename = "r")]
     next: String,
     #[serde(rename = "x")]
-    expires: u64,
+    expires: i64,
 }
 
 impl Pending {
@@ -39,7 +33,7 @@ impl Pending {
         nonce: &str,
         verifier: &str,
         next: &str,
-        now: SystemTime,
+        now: i64,
     ) -> Self {
         Pending {
             upstream: upstream.to_owned(),
@@ -47,14 +41,13 @@ impl Pending {
             nonce: nonce.to_owned(),
             verifier: verifier.to_owned(),
             next: next.to_owned(),
-            expires: unix(now) + LIFETIME.as_secs(),
+            expires: now.saturating_add(LIFETIME),
         }
     }
 
     /// The tail of the cookie's name that belongs to this state: 11 characters that are fit for a name, whatever came in.
     pub fn tag(state: &str) -> String {
-        use sha2::Digest as _;
-        URL_SAFE_NO_PAD.encode(&Sha256::digest(state.as_bytes())[..8])
+        secret::encode(&secret::sha256(state.as_bytes())[..8])
     }
 
     /// The tail of this login's cookie name.
@@ -68,25 +61,27 @@ impl Pending {
     }
 
     /// The cookie's value: the content and its HMAC under `key`.
-    pub fn seal(&self, key: &[u8; 32]) -> String {
+    pub fn seal(&self, key: &Key) -> String {
         let content = serde_json::to_vec(self).expect("strings and a number always serialize");
-        let content = URL_SAFE_NO_PAD.encode(content);
-        let mac = URL_SAFE_NO_PAD.encode(mac(key, &content).finalize().into_bytes());
+        let content = secret::encode(content);
+        let mac = secret::encode(mac(key, &content));
         format!("{content}.{mac}")
     }
 
     /// Reads a cookie's value back; `None` if it was not sealed with `key`.
-    pub fn open(value: &str, key: &[u8; 32]) -> Option<Pending> {
+    pub fn open(value: &str, key: &Key) -> Option<Pending> {
         let (content, tag) = value.split_once('.')?;
-        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
-        mac(key, content).verify_slice(&tag).ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(content).ok()?).ok()
+        if !secret::equal(&mac(key, content), &secret::decode(tag)?) {
+            return None;
+        }
+        serde_json::from_slice(&secret::decode(content)?).ok()
     }
 
     /// Whether this is the login that `state` names at `upstream`, and still in time.
-    pub(super) fn is_for(&self, upstream: &str, state: &str, now: SystemTime) -> bool {
-        let same = self.state.as_bytes().ct_eq(state.as_bytes());
-        bool::from(same) && self.upstream == upstream && unix(now) < self.expires
+    pub(super) fn is_for(&self, upstream: &str, state: &str, now: i64) -> bool {
+        secret::equal(self.state.as_bytes(), state.as_bytes())
+            && self.upstream == upstream
+            && now < self.expires
     }
 
     pub(super) fn nonce(&self) -> &str {
@@ -98,51 +93,44 @@ impl Pending {
     }
 }
 
-fn mac(key: &[u8; 32], content: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(b"pending login\0");
-    mac.update(content.as_bytes());
-    mac
-}
-
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+fn mac(key: &Key, content: &str) -> [u8; 32] {
+    key.hmac(&[b"pending login\0", content.as_bytes()])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEY: [u8; 32] = [7; 32];
-
-    fn pending(now: SystemTime) -> Pending {
+    fn pending(now: i64) -> Pending {
         Pending::new("github", "the state", "the nonce", "the verifier", "/r/abc", now)
     }
 
     #[test]
     fn a_sealed_login_opens_with_its_key_only() {
-        let sealed = pending(UNIX_EPOCH).seal(&KEY);
-        assert_eq!(Pending::open(&sealed, &KEY).unwrap().next(), "/r/abc");
-        assert!(Pending::open(&sealed, &[8; 32]).is_none());
+        let key = Key::random();
+        let sealed = pending(0).seal(&key);
+        assert_eq!(Pending::open(&sealed, &key).unwrap().next(), "/r/abc");
+        assert!(Pending::open(&sealed, &Key::random()).is_none());
     }
 
     #[test]
     fn every_changed_character_is_noticed() {
-        let sealed = pending(UNIX_EPOCH).seal(&KEY);
+        let key = Key::random();
+        let sealed = pending(0).seal(&key);
         for at in 0..sealed.len() {
             let mut bytes = sealed.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert!(Pending::open(&changed, &KEY).is_none(), "at {at}");
+            assert!(Pending::open(&changed, &key).is_none(), "at {at}");
         }
         for junk in ["", ".", "a.b", "no dot"] {
-            assert!(Pending::open(junk, &KEY).is_none());
+            assert!(Pending::open(junk, &key).is_none());
         }
     }
 
     #[test]
     fn a_login_fits_its_own_state_and_provider_and_time() {
-        let begun = UNIX_EPOCH + Duration::from_secs(1_000);
+        let begun = 1_000;
         let pending = pending(begun);
         assert!(pending.is_for("github", "the state", begun));
         assert!(!pending.is_for("google", "the state", begun));

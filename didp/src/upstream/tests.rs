@@ -3,8 +3,6 @@
 
 mod provider;
 
-use std::time::{Duration, SystemTime};
-
 use provider::{Plain, Provider, Signing};
 
 use super::{Callback, Pending, Person, Upstream, UpstreamError, Upstreams};
@@ -13,13 +11,17 @@ fn callback(code: &str, state: &str, iss: Option<&str>) -> Callback {
     Callback { code: Some(code.into()), state: Some(state.into()), iss: iss.map(Into::into), error: None }
 }
 
+fn now() -> i64 {
+    service::Clock::system().now()
+}
+
 fn upstream(upstreams: &Upstreams) -> &Upstream {
     upstreams.iter().next().unwrap()
 }
 
 /// Begins a login, lets the provider grant it, and finishes it with the answer as the provider would send it.
 async fn log_in(provider: &Provider, upstream: &Upstream) -> Result<Person, UpstreamError> {
-    let now = SystemTime::now();
+    let now = now();
     let (url, pending) = upstream.begin("/account", now).await?;
     let (code, state) = provider.grant(&url);
     upstream.finish(&callback(&code, &state, Some(&provider.issuer())), &pending, now).await
@@ -39,7 +41,7 @@ async fn a_login_gives_issuer_and_subject() {
 async fn the_request_uses_code_pkce_s256_state_and_nonce_and_asks_for_no_profile() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
-    let (url, _) = upstream(&upstreams).begin("/account", SystemTime::now()).await.unwrap();
+    let (url, _) = upstream(&upstreams).begin("/account", now()).await.unwrap();
     let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
     assert_eq!(query["response_type"], "code");
     assert_eq!(query["code_challenge_method"], "S256");
@@ -51,7 +53,7 @@ async fn the_request_uses_code_pkce_s256_state_and_nonce_and_asks_for_no_profile
 /// Checklist 27: nonce, audience, issuer, algorithm, times.
 #[tokio::test]
 async fn an_id_token_with_a_wrong_claim_is_refused() {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = now();
     let lies: Vec<(&str, serde_json::Value)> = vec![
         ("nonce", "another".into()),
         ("nonce", serde_json::Value::Null),
@@ -95,7 +97,7 @@ async fn an_id_token_with_another_algorithm_or_key_is_refused() {
 #[tokio::test]
 async fn a_clock_that_is_a_minute_off_is_tolerated() {
     let provider = Provider::start().await;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = now();
     provider.lie("iat", (now + 30).into());
     provider.lie("exp", (now - 30).into());
     let upstreams = provider.upstreams();
@@ -121,7 +123,7 @@ async fn a_wrong_or_missing_iss_is_refused_before_the_code_is_sent() {
     for iss in [Some("https://another.example"), None] {
         let provider = Provider::start().await;
         let upstreams = provider.upstreams();
-        let now = SystemTime::now();
+        let now = now();
         let (url, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
         let (code, state) = provider.grant(&url);
         let result = upstream(&upstreams).finish(&callback(&code, &state, iss), &pending, now).await;
@@ -137,7 +139,7 @@ async fn a_login_begun_at_one_provider_does_not_end_at_another() {
     let plain = Plain::start(serde_json::json!({ "id": 7 })).await;
     let openid = provider.upstreams();
     let other = plain.upstreams("id");
-    let now = SystemTime::now();
+    let now = now();
     let (url, pending) = upstream(&openid).begin("/", now).await.unwrap();
     let (code, state) = provider.grant(&url);
     let result = upstream(&other).finish(&callback(&code, &state, None), &pending, now).await;
@@ -149,7 +151,7 @@ async fn a_login_begun_at_one_provider_does_not_end_at_another() {
 async fn a_flow_begun_in_one_browser_cannot_end_in_another() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
-    let now = SystemTime::now();
+    let now = now();
     let (url, _attacker) = upstream(&upstreams).begin("/", now).await.unwrap();
     let (_, victim) = upstream(&upstreams).begin("/", now).await.unwrap();
     let (code, state) = provider.grant(&url);
@@ -163,10 +165,10 @@ async fn a_flow_begun_in_one_browser_cannot_end_in_another() {
 async fn a_login_that_took_too_long_is_refused() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
-    let begun = SystemTime::now();
+    let begun = now();
     let (url, pending) = upstream(&upstreams).begin("/", begun).await.unwrap();
     let (code, state) = provider.grant(&url);
-    let late = begun + super::pending::LIFETIME + Duration::from_secs(1);
+    let late = begun + super::pending::LIFETIME + 1;
     let result =
         upstream(&upstreams).finish(&callback(&code, &state, Some(&provider.issuer())), &pending, late).await;
     assert!(matches!(result, Err(UpstreamError::Refused(_))));
@@ -176,7 +178,7 @@ async fn a_login_that_took_too_long_is_refused() {
 async fn saying_no_at_the_provider_is_not_an_error_of_ours() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
-    let now = SystemTime::now();
+    let now = now();
     let (url, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
     let (_, state) = provider.grant(&url);
     let mut denied = callback("", &state, Some(&provider.issuer()));
@@ -190,10 +192,10 @@ async fn a_provider_that_comes_back_is_found_without_a_restart() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
     provider.away(true);
-    let away = upstream(&upstreams).begin("/", SystemTime::now()).await;
+    let away = upstream(&upstreams).begin("/", now()).await;
     assert_eq!(away.err(), Some(UpstreamError::Away("discovery")));
     provider.away(false);
-    assert!(upstream(&upstreams).begin("/", SystemTime::now()).await.is_ok());
+    assert!(upstream(&upstreams).begin("/", now()).await.is_ok());
 }
 
 #[tokio::test]
@@ -201,7 +203,7 @@ async fn answers_without_bound_and_redirects_are_not_followed() {
     for misbehaviour in [provider::Misbehaviour::Endless, provider::Misbehaviour::Redirect] {
         let provider = Provider::start().await;
         let upstreams = provider.upstreams();
-        let now = SystemTime::now();
+        let now = now();
         let (url, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
         let (code, state) = provider.grant(&url);
         provider.misbehave(misbehaviour);
@@ -221,7 +223,7 @@ async fn a_plain_oauth2_provider_names_the_person_by_the_configured_field() {
     ] {
         let plain = Plain::start(user).await;
         let upstreams = plain.upstreams(field);
-        let now = SystemTime::now();
+        let now = now();
         let (url, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
         let (code, state) = plain.grant(&url);
         let person =
@@ -243,7 +245,7 @@ async fn a_plain_oauth2_provider_that_names_nobody_logs_nobody_in() {
     ] {
         let plain = Plain::start(user.clone()).await;
         let upstreams = plain.upstreams("id");
-        let now = SystemTime::now();
+        let now = now();
         let (url, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
         let (code, state) = plain.grant(&url);
         let result = upstream(&upstreams).finish(&callback(&code, &state, None), &pending, now).await;
@@ -255,7 +257,7 @@ async fn a_plain_oauth2_provider_that_names_nobody_logs_nobody_in() {
 async fn a_code_of_another_login_fails_pkce_at_the_provider() {
     let plain = Plain::start(serde_json::json!({ "id": 1 })).await;
     let upstreams = plain.upstreams("id");
-    let now = SystemTime::now();
+    let now = now();
     let (theirs, _) = upstream(&upstreams).begin("/", now).await.unwrap();
     let (ours, pending) = upstream(&upstreams).begin("/", now).await.unwrap();
     let (injected, _) = plain.grant(&theirs);
@@ -280,7 +282,7 @@ fn two_providers_with_one_id_are_refused() {
 
 #[test]
 fn a_pending_login_travels_sealed() {
-    let pending = Pending::new("test", "s", "n", "v", "/next", SystemTime::now());
-    let sealed = pending.seal(&[1; 32]);
+    let pending = Pending::new("test", "s", "n", "v", "/next", now());
+    let sealed = pending.seal(&service::secret::Key::random());
     assert!(sealed.len() < 1000 && sealed.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
 }

@@ -1,0 +1,83 @@
+//! The pages that people see: log in, claim a device, allow an app, the owner's overview.
+//!
+//! Rendered on the server from `templates/`, in the words of [`words`], usable without scripts. Every answer carries the
+//! headers of [`harden`]; every change comes by a POST that [`session::check_post`] has seen. What is decided, and what
+//! is stored, is left to the flows.
+
+mod account;
+mod assets;
+mod claim;
+mod consent;
+mod failure;
+mod form;
+mod login;
+mod session;
+mod views;
+mod words;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::HeaderValue;
+
+use crate::state::App;
+
+/// No form of ours is larger.
+const MAX_FORM: usize = 64 * 1024;
+
+/// What a page may load and be loaded by. It ends with the targets of forms, so that the consent page can add one.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
+
+/// All pages; merged into the route table.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(account::home))
+        .route("/login", get(login::choose))
+        .route("/login/{upstream}", get(login::begin))
+        .route("/login/{upstream}/callback", get(login::callback))
+        .route("/logout", post(login::end))
+        .route("/r/{code}", get(claim::open).post(claim::confirm))
+        .route("/claim/{ticket}", get(claim::show).post(claim::decide))
+        .route("/claim/{ticket}/state", get(claim::state))
+        .route("/authorize", get(consent::ask).post(consent::decide))
+        .route("/account", get(account::overview))
+        .route("/account/devices/{id}/release", get(account::ask_release).post(account::release))
+        .route("/account/devices/{id}/name", post(account::rename))
+        .route("/account/apps/{id}/withdraw", post(account::withdraw))
+        .route("/assets/{file}", get(assets::file))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
+        .layer(map_response(harden))
+}
+
+/// Answers an address that leads nowhere; for the route table's fallback.
+pub async fn not_found() -> Response {
+    harden(axum::response::IntoResponse::into_response(failure::Failure::NotFound)).await
+}
+
+/// Sets the headers that every page carries, except where a handler set its own.
+async fn harden(mut response: Response) -> Response {
+    let headers: [(HeaderName, &'static str); 6] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+        ),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The owner's pages: devices, apps, what happened; naming and releasing devices, withdrawing apps.
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::{HeaderMap, StatusCode};
+
+use super::failure::Failure;
+use super::form::{self, Fields};
+use super::session::{self, Owner};
+use super::views::{
+    Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, render,
+};
+use super::words::{ENGLISH, Words, stamp};
+use crate::flows::account::{self, AppView, DeviceView, NoticeKind, NoticeView};
+use crate::state::App;
+
+/// A theft alarm stands on top of the page for so long, in seconds.
+const ALARM: i64 = 30 * 86_400;
+
+/// `GET /`.
+pub(super) async fn home() -> Redirect {
+    Redirect::to("/account")
+}
+
+/// `GET /account`.
+pub(super) async fn overview(
+    State(app): State<App>,
+    owner: Owner,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let w = &ENGLISH;
+    let view = account::overview(&app, &owner.session).await?;
+    let done = match query.as_deref() {
+        Some("released") => Some(w.done_released),
+        Some("withdrawn") => Some(w.done_withdrawn),
+        Some("renamed") => Some(w.done_renamed),
+        _ => None,
+    };
+    let since = app.clock.now() - ALARM;
+    let alarms = view
+        .notices
+        .iter()
+        .filter(|notice| notice.kind == NoticeKind::TheftAlarm && notice.at >= since)
+        .take(1)
+        .map(|notice| Alarm {
+            title: w.alarm_title,
+            text: w.alarm_text.with(&notice.subject),
+            stamp: stamp(notice.at),
+            when: w.moment(notice.at),
+        })
+        .collect();
+    let page = Account {
+        w,
+        frame: Frame::of(&owner),
+        csrf: &owner.csrf,
+        done,
+        alarms,
+        devices: view.devices.into_iter().map(|device| own_device(w, device)).collect(),
+        apps: view.apps.into_iter().map(|app| own_app(w, app)).collect(),
+        notices: view.notices.iter().take(20).map(|notice| line(w, notice)).collect(),
+    };
+    render(StatusCode::OK, &page)
+}
+
+fn own_device(w: &Words, device: DeviceView) -> OwnDevice {
+    let (state, state_class) = match (device.suspended, device.online) {
+        (true, _) => (w.suspended, "warn"),
+        (false, true) => (w.online, "on"),
+        (false, false) => (w.offline, "off"),
+    };
+    OwnDevice {
+        title: device.name.clone().unwrap_or_else(|| device.model.clone()),
+        name: device.name.unwrap_or_default(),
+        abilities: Abilities::of(w, &device.channels),
+        id: device.id,
+        model: device.model,
+        state,
+        state_class,
+        suspended: device.suspended,
+        since: w.day(device.claimed_at),
+    }
+}
+
+fn own_app(w: &Words, app: AppView) -> OwnApp {
+    let mut facts = vec![w.fact_since.with(w.day(app.granted_at))];
+    facts.push(match app.until {
+        Some(until) => w.fact_until.with(w.moment(until)),
+        None => w.fact_until_withdrawn.to_owned(),
+    });
+    if app.future {
+        facts.push(w.fact_future.to_owned());
+    }
+    if app.shares_names {
+        facts.push(w.fact_names.to_owned());
+    }
+    let devices = app
+        .devices
+        .into_iter()
+        .map(|device| AppDevice { title: device.title, readings: device.read, commands: device.command })
+        .collect();
+    OwnApp { id: app.id, name: app.app_name, host: app.app_host, verified: app.verified, devices, facts }
+}
+
+fn line(w: &Words, notice: &NoticeView) -> Notice {
+    let sentence = match notice.kind {
+        NoticeKind::TheftAlarm => w.notice_alarm,
+        NoticeKind::Claimed => w.notice_claimed,
+        NoticeKind::Released => w.notice_released,
+        NoticeKind::AppAllowed => w.notice_allowed,
+        NoticeKind::AppWithdrawn => w.notice_withdrawn,
+        NoticeKind::DeviceSuspended => w.notice_suspended,
+    };
+    Notice {
+        text: sentence.with(&notice.subject),
+        alarm: notice.kind == NoticeKind::TheftAlarm,
+        stamp: stamp(notice.at),
+        when: w.moment(notice.at),
+    }
+}
+
+/// `GET /account/devices/{id}/release`: asks whether that is meant.
+pub(super) async fn ask_release(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    owner: Owner,
+) -> Result<Response, Failure> {
+    let view = account::overview(&app, &owner.session).await?;
+    let device = view.devices.into_iter().find(|device| device.id == id).ok_or(Failure::NotFound)?;
+    let page = Release {
+        w: &ENGLISH,
+        frame: Frame::of(&owner),
+        csrf: &owner.csrf,
+        title: device.name.as_deref().unwrap_or(&device.model),
+        action: format!("/account/devices/{}/release", device.id),
+    };
+    render(StatusCode::OK, &page)
+}
+
+/// `POST /account/devices/{id}/release`.
+pub(super) async fn release(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    owner: Owner,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    session::check_post(&app, &headers, &owner, &fields)?;
+    changed(account::release(&app, &owner.session, &id).await?, "released")
+}
+
+/// `POST /account/devices/{id}/name`.
+pub(super) async fn rename(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    owner: Owner,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    session::check_post(&app, &headers, &owner, &fields)?;
+    let name = form::name(fields.required("name")?)?;
+    changed(account::rename(&app, &owner.session, &id, name.as_deref()).await?, "renamed")
+}
+
+/// `POST /account/apps/{id}/withdraw`.
+pub(super) async fn withdraw(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    owner: Owner,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    session::check_post(&app, &headers, &owner, &fields)?;
+    changed(account::withdraw(&app, &owner.session, &id).await?, "withdrawn")
+}
+
+/// Back to the overview, which says what was done.
+fn changed(done: bool, what: &str) -> Result<Response, Failure> {
+    if done { Ok(Redirect::to(&format!("/account?{what}")).into_response()) } else { Err(Failure::NotFound) }
+}

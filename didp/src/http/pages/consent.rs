@@ -1,0 +1,293 @@
+//! Allowing an app: the page of `/authorize` (RFC 6749 §3.1). Which request is in order, and what a consent makes, is decided
+//! by the authorization flow; here an owner reads it in plain words, narrows it, and says yes or no.
+
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::header::CONTENT_SECURITY_POLICY;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use oauth_wire::{Channel, Direction};
+use service::secret;
+use url::Url;
+
+use super::failure::Failure;
+use super::form::Fields;
+use super::session::{self, MAX_NEXT, Owner, Visitor};
+use super::views::{AskingApp, Consent, Frame, OfferedChannel, OfferedDevice, UntilOption, render};
+use super::words::{ENGLISH, Words};
+use super::POLICY;
+use crate::flows::authorize::{
+    self, AuthorizeError, Choice, ChosenDevice, ConsentRequest, OwnedDevice, PageError,
+};
+use crate::state::App;
+
+const DAY: i64 = 86_400;
+
+/// The choices of "allowed until": form value, words, seconds.
+const UNTIL: [(&str, fn(&Words) -> &'static str, Option<i64>); 5] = [
+    ("withdrawn", |w| w.until_withdrawn, None),
+    ("day", |w| w.for_a_day, Some(DAY)),
+    ("week", |w| w.for_a_week, Some(7 * DAY)),
+    ("month", |w| w.for_a_month, Some(30 * DAY)),
+    ("year", |w| w.for_a_year, Some(365 * DAY)),
+];
+
+/// `GET /authorize`.
+pub(super) async fn ask(
+    State(app): State<App>,
+    Visitor(visitor): Visitor,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let query = query.unwrap_or_default();
+    // The request has to survive a login, which carries it in a cookie.
+    if query.len() + "/authorize?".len() > MAX_NEXT {
+        return Err(Failure::MalformedRequest);
+    }
+    let request = match authorize::check(&app, Fields::parse(query.as_bytes()).pairs()).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    let Some(owner) = visitor else { return Err(Failure::LogIn { next: format!("/authorize?{query}") }) };
+    let devices = authorize::devices(&app, &owner.session).await?;
+    page(&app, &owner, &request, &query, &Picked::proposal(&request, &devices), devices, None)
+}
+
+/// `POST /authorize`: yes or no.
+pub(super) async fn decide(
+    State(app): State<App>,
+    owner: Owner,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    session::check_post(&app, &headers, &owner, &fields)?;
+    let query = fields.required("request")?;
+    let seal = session::seal(&app, &owner, query);
+    if !secret::equal(seal.as_bytes(), fields.required("seal")?.as_bytes()) {
+        return Err(Failure::Forged);
+    }
+    let request = match authorize::check(&app, Fields::parse(query.as_bytes()).pairs()).await {
+        Ok(request) => request,
+        Err(error) => return refused(error),
+    };
+    match fields.required("decision")? {
+        "decline" => {
+            let back = authorize::decline(&app, &request);
+            Ok(send_back(&back))
+        }
+        "allow" => {
+            let picked = Picked::read(&request, &fields)?;
+            let devices = authorize::devices(&app, &owner.session).await?;
+            if let Some(problem) = picked.problem(&ENGLISH) {
+                return page(&app, &owner, &request, query, &picked, devices, Some(problem));
+            }
+            let choice = picked.choice(&devices, app.clock.now());
+            match authorize::allow(&app, &owner.session, &request, choice).await {
+                Ok(back) => Ok(send_back(&back)),
+                Err(error) => refused(error),
+            }
+        }
+        _ => Err(Failure::Malformed),
+    }
+}
+
+/// Back to the app, by 303.
+fn send_back(url: &Url) -> Response {
+    Redirect::to(url.as_str()).into_response()
+}
+
+/// A request that is not in order: told to the app if its redirect URI is known to be right, otherwise only to the person.
+fn refused(error: AuthorizeError) -> Result<Response, Failure> {
+    match error {
+        AuthorizeError::Page(PageError::UnknownClient) => Err(Failure::UnknownApp),
+        AuthorizeError::Page(PageError::RedirectUri) => Err(Failure::WrongRedirect),
+        AuthorizeError::Page(PageError::Duplicate) => Err(Failure::MalformedRequest),
+        AuthorizeError::Redirect(url) => Ok(send_back(&url)),
+        AuthorizeError::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// What is ticked on the page.
+struct Picked {
+    read: bool,
+    command: bool,
+    devices: Vec<String>,
+    /// Device and channel, as the form carries them: `<device> <channel>`.
+    channels: Vec<String>,
+    future: bool,
+    share_names: bool,
+    until: &'static str,
+}
+
+impl Picked {
+    /// What the page proposes: everything that the app asks for, on the devices of today.
+    fn proposal(request: &ConsentRequest, devices: &[OwnedDevice]) -> Self {
+        let fitting = || {
+            devices.iter().map(|device| (device, offered(request, device))).filter(|(_, channels)| !channels.is_empty())
+        };
+        Picked {
+            read: request.wants_read,
+            command: request.wants_command,
+            devices: fitting().map(|(device, _)| device.id.clone()).collect(),
+            channels: fitting()
+                .flat_map(|(device, channels)| channels.into_iter().map(|channel| pair(&device.id, &channel.name)))
+                .collect(),
+            future: false,
+            share_names: false,
+            until: UNTIL[0].0,
+        }
+    }
+
+    fn read(request: &ConsentRequest, fields: &Fields) -> Result<Self, Failure> {
+        let owned = |name| fields.all(name).map(str::to_owned).collect();
+        let until = fields.required("until")?;
+        Ok(Picked {
+            read: request.wants_read && fields.all("may").any(|what| what == "read"),
+            command: request.wants_command && fields.all("may").any(|what| what == "command"),
+            devices: owned("device"),
+            channels: owned("channel"),
+            future: fields.one("future")?.is_some(),
+            share_names: fields.one("share_names")?.is_some(),
+            until: UNTIL.iter().find(|(value, ..)| *value == until).ok_or(Failure::Malformed)?.0,
+        })
+    }
+
+    /// What has to be ticked beside, in words.
+    fn problem(&self, w: &'static Words) -> Option<&'static str> {
+        if !self.read && !self.command {
+            return Some(w.choose_an_action);
+        }
+        let something = self.devices.iter().any(|device| {
+            let start = pair(device, "");
+            self.channels.iter().any(|channel| channel.starts_with(&start))
+        });
+        (!something && !self.future).then_some(w.choose_something)
+    }
+
+    fn choice(&self, devices: &[OwnedDevice], now: i64) -> Choice {
+        let devices = devices.iter().filter(|device| self.devices.contains(&device.id)).map(|device| ChosenDevice {
+            id: device.id.clone(),
+            channels: Some(
+                device
+                    .channels
+                    .iter()
+                    .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
+                    .map(|channel| channel.name.clone())
+                    .collect(),
+            ),
+        });
+        let seconds = UNTIL.iter().find(|(value, ..)| *value == self.until).and_then(|(.., seconds)| *seconds);
+        Choice {
+            devices: devices.filter(|device| device.channels.as_ref().is_some_and(|c| !c.is_empty())).collect(),
+            read: self.read,
+            command: self.command,
+            future: self.future,
+            share_names: self.share_names,
+            until: seconds.map(|seconds| now + seconds),
+        }
+    }
+}
+
+fn pair(device: &str, channel: &str) -> String {
+    format!("{device} {channel}")
+}
+
+/// The channels of a device that the app asks for.
+fn offered<'d>(request: &ConsentRequest, device: &'d OwnedDevice) -> Vec<&'d Channel> {
+    device
+        .channels
+        .iter()
+        .filter(|channel| match channel.direction {
+            Direction::Data => request.wants_read,
+            Direction::Command => request.wants_command,
+        })
+        .filter(|channel| request.wanted_channels.as_ref().is_none_or(|wanted| wanted.contains(&channel.name)))
+        .collect()
+}
+
+fn page(
+    app: &App,
+    owner: &Owner,
+    request: &ConsentRequest,
+    query: &str,
+    picked: &Picked,
+    devices: Vec<OwnedDevice>,
+    problem: Option<&'static str>,
+) -> Result<Response, Failure> {
+    let w = &ENGLISH;
+    let devices = devices
+        .iter()
+        .map(|device| (device, offered(request, device)))
+        .filter(|(_, channels)| !channels.is_empty())
+        .map(|(device, channels)| OfferedDevice {
+            id: device.id.clone(),
+            title: device.name.clone().unwrap_or_else(|| device.model.clone()),
+            model: device.model.clone(),
+            chosen: picked.devices.contains(&device.id),
+            summary: channels.iter().map(|channel| w.channel(channel)).collect::<Vec<_>>().join(", "),
+            channels: channels
+                .into_iter()
+                .map(|channel| OfferedChannel {
+                    name: channel.name.clone(),
+                    title: w.channel(channel),
+                    is_command: channel.direction == Direction::Command,
+                    chosen: picked.channels.contains(&pair(&device.id, &channel.name)),
+                })
+                .collect(),
+        })
+        .collect();
+    let view = Consent {
+        w,
+        frame: Frame::of(owner),
+        csrf: &owner.csrf,
+        request: query,
+        seal: session::seal(app, owner, query),
+        app: AskingApp {
+            name: &request.app_name,
+            initial: request.app_name.chars().next().map(|c| c.to_uppercase().to_string()).unwrap_or_default(),
+            host: if request.app_host.is_empty() { request.redirect_uri.scheme() } else { &request.app_host },
+            verified: request.verified,
+        },
+        problem,
+        wants_read: request.wants_read,
+        wants_command: request.wants_command,
+        read: picked.read,
+        command: picked.command,
+        devices,
+        future: picked.future,
+        until: UNTIL
+            .iter()
+            .map(|(value, title, _)| UntilOption { value, title: title(w), chosen: *value == picked.until })
+            .collect(),
+        share_names: picked.share_names,
+    };
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let mut response = render(status, &view)?;
+    // Chromium holds the redirect that answers this form against `form-action` too.
+    if let Ok(policy) = HeaderValue::try_from(format!("{POLICY} {}", form_target(&request.redirect_uri))) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
+}
+
+/// The source expression (CSP 3 §2.3.1) of a redirect URI: its origin, or its scheme if that has no origin.
+fn form_target(url: &Url) -> String {
+    match url.origin() {
+        url::Origin::Tuple(..) => url.origin().ascii_serialization(),
+        url::Origin::Opaque(_) => format!("{}:", url.scheme()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_uri_becomes_a_source_expression_that_cannot_carry_more() {
+        for (uri, source) in [
+            ("https://app.example/callback?x=1;script-src%20*", "https://app.example"),
+            ("http://127.0.0.1:3000/cb", "http://127.0.0.1:3000"),
+            ("com.example.app:/callback", "com.example.app:"),
+        ] {
+            assert_eq!(form_target(&uri.parse().unwrap()), source);
+        }
+    }
+}

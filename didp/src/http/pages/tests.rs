@@ -1,0 +1,3 @@
+//! The pages: each template with typical content, and each route over HTTP.
+
+mod samples;

@@ -1,0 +1,259 @@
+//! What the templates are given: plain values, ready to be shown. How they came about is left to the handlers.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::StatusCode;
+use oauth_wire::{Channel, Direction};
+
+use super::assets;
+use super::failure::Failure;
+use super::session::Owner;
+use super::words::Words;
+
+/// What surrounds every page.
+pub(super) struct Frame {
+    /// Version of the assets.
+    pub(super) version: &'static str,
+    /// For the log-out button, if somebody is logged in.
+    pub(super) csrf: Option<String>,
+}
+
+impl Frame {
+    /// Around a page for nobody in particular.
+    pub(super) fn anonymous() -> Self {
+        Frame { version: &assets::VERSION, csrf: None }
+    }
+
+    /// Around a page for a person who is logged in.
+    pub(super) fn of(owner: &Owner) -> Self {
+        Frame { version: &assets::VERSION, csrf: Some(owner.csrf.clone()) }
+    }
+}
+
+/// Renders a page.
+pub(super) fn render(status: StatusCode, page: &impl Template) -> Result<Response, Failure> {
+    let text = page.render().map_err(|_| Failure::Render)?;
+    Ok((status, Html(text)).into_response())
+}
+
+/// A link that looks like a button.
+pub(super) struct Link {
+    /// An own path.
+    pub(super) href: &'static str,
+    /// What it says.
+    pub(super) title: &'static str,
+}
+
+/// A message and a way on.
+#[derive(Template)]
+#[template(path = "message.html")]
+pub(super) struct Message<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) heading: &'a str,
+    pub(super) text: &'a str,
+    pub(super) link: Option<Link>,
+}
+
+/// One provider to choose.
+pub(super) struct Provider<'a> {
+    pub(super) name: &'a str,
+    pub(super) href: String,
+}
+
+/// The choice of a provider.
+#[derive(Template)]
+#[template(path = "login.html")]
+pub(super) struct Login<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) heading: &'a str,
+    pub(super) lead: &'a str,
+    pub(super) problem: Option<String>,
+    pub(super) providers: Vec<Provider<'a>>,
+}
+
+/// Press the button, type the code.
+#[derive(Template)]
+#[template(path = "claim_code.html")]
+pub(super) struct ClaimCode<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) action: String,
+    pub(super) problem: Option<&'a str>,
+}
+
+/// What a device measures and can be told, in plain words.
+pub(super) struct Abilities {
+    pub(super) readings: Vec<String>,
+    pub(super) commands: Vec<String>,
+}
+
+impl Abilities {
+    /// Of a device with these channels.
+    pub(super) fn of(w: &Words, channels: &[Channel]) -> Self {
+        let titles = |direction| {
+            channels.iter().filter(|channel| channel.direction == direction).map(|c| w.channel(c)).collect()
+        };
+        Abilities { readings: titles(Direction::Data), commands: titles(Direction::Command) }
+    }
+}
+
+/// The device in plain words: claim it or not.
+#[derive(Template)]
+#[template(path = "claim_decide.html")]
+pub(super) struct ClaimDecide<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) action: String,
+    pub(super) model: &'a str,
+    pub(super) abilities: Abilities,
+}
+
+/// Until the device reports that it is done.
+#[derive(Template)]
+#[template(path = "claim_waiting.html")]
+pub(super) struct ClaimWaiting<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) model: &'a str,
+    pub(super) state_url: String,
+}
+
+/// How a claim ended.
+#[derive(Template)]
+#[template(path = "claim_over.html")]
+pub(super) struct ClaimOver<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) heading: &'a str,
+    pub(super) text: &'a str,
+    pub(super) good: bool,
+}
+
+/// The app that asks for consent.
+pub(super) struct AskingApp<'a> {
+    pub(super) name: &'a str,
+    pub(super) initial: String,
+    pub(super) host: &'a str,
+    pub(super) verified: bool,
+}
+
+/// A device that may be shared.
+pub(super) struct OfferedDevice {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) model: String,
+    pub(super) chosen: bool,
+    pub(super) summary: String,
+    pub(super) channels: Vec<OfferedChannel>,
+}
+
+/// A channel that may be shared.
+pub(super) struct OfferedChannel {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) is_command: bool,
+    pub(super) chosen: bool,
+}
+
+/// How long a consent may last.
+pub(super) struct UntilOption {
+    pub(super) value: &'static str,
+    pub(super) title: &'static str,
+    pub(super) chosen: bool,
+}
+
+/// Allow an app or not.
+#[derive(Template)]
+#[template(path = "consent.html")]
+pub(super) struct Consent<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) request: &'a str,
+    pub(super) seal: String,
+    pub(super) app: AskingApp<'a>,
+    pub(super) problem: Option<&'a str>,
+    pub(super) wants_read: bool,
+    pub(super) wants_command: bool,
+    pub(super) read: bool,
+    pub(super) command: bool,
+    pub(super) devices: Vec<OfferedDevice>,
+    pub(super) future: bool,
+    pub(super) until: Vec<UntilOption>,
+    pub(super) share_names: bool,
+}
+
+/// A theft alarm, big.
+pub(super) struct Alarm {
+    pub(super) title: &'static str,
+    pub(super) text: String,
+    pub(super) stamp: String,
+    pub(super) when: String,
+}
+
+/// One device of the owner.
+pub(super) struct OwnDevice {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) state: &'static str,
+    pub(super) state_class: &'static str,
+    pub(super) suspended: bool,
+    pub(super) since: String,
+    pub(super) abilities: Abilities,
+}
+
+/// One app that the owner allowed.
+pub(super) struct OwnApp {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) verified: bool,
+    pub(super) devices: Vec<AppDevice>,
+    pub(super) facts: Vec<String>,
+}
+
+/// What an app has of one device.
+pub(super) struct AppDevice {
+    pub(super) title: String,
+    pub(super) readings: Vec<String>,
+    pub(super) commands: Vec<String>,
+}
+
+/// One line of the past.
+pub(super) struct Notice {
+    pub(super) text: String,
+    pub(super) alarm: bool,
+    pub(super) stamp: String,
+    pub(super) when: String,
+}
+
+/// The owner's overview.
+#[derive(Template)]
+#[template(path = "account.html")]
+pub(super) struct Account<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) done: Option<&'a str>,
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) devices: Vec<OwnDevice>,
+    pub(super) apps: Vec<OwnApp>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// Release a device or keep it.
+#[derive(Template)]
+#[template(path = "release.html")]
+pub(super) struct Release<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) title: &'a str,
+    pub(super) action: String,
+}

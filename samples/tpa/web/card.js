@@ -1,0 +1,144 @@
+/** The card of one device: its readings with their charts, its switches, and how fresh all that is. */
+import { draw } from './chart.js';
+import { Series, decode, format, switchState } from './readings.js';
+
+/** A device that sent nothing for this long is called silent, in milliseconds. */
+const SILENT = 15_000;
+
+const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
+
+export class DeviceCard {
+  #lastMessage;
+  #readings = new Map();
+  #switches = new Map();
+  #spans = [];
+
+  /**
+   * @param {ReturnType<typeof import('./readings.js').joinDevices>[number]} device
+   * @param {{command: (channel: string, value: boolean) => Promise<boolean>, note: (text: string) => void}} page
+   */
+  constructor(device, page) {
+    this.page = page;
+    this.element = clone('device');
+    this.element.dataset.handle = device.handle;
+    this.update(device);
+  }
+
+  /** Takes over a changed description; what was read stays. */
+  update(device) {
+    this.device = device;
+    this.element.querySelector('.name').textContent = device.name;
+    this.element.querySelector('.model').textContent = device.model;
+    this.#match(this.#readings, device.readings, '.readings', (channel) => this.#reading(channel));
+    this.#match(this.#switches, device.switches, '.switches', (channel) => this.#switch(channel));
+    this.render();
+  }
+
+  #match(parts, channels, place, make) {
+    for (const [name, part] of parts) {
+      if (channels.some((channel) => channel.name === name && channel.commandable === part.channel.commandable)) continue;
+      part.element.remove();
+      parts.delete(name);
+    }
+    for (const channel of channels) {
+      if (parts.has(channel.name)) continue;
+      const part = make(channel);
+      parts.set(channel.name, part);
+      this.element.querySelector(place).append(part.element);
+    }
+  }
+
+  #reading(channel) {
+    const element = clone('reading');
+    element.dataset.channel = channel.name;
+    element.querySelector('.title').textContent = channel.title ?? channel.name;
+    element.querySelector('.unit').textContent = channel.unit ?? '';
+    return { channel, element, series: new Series() };
+  }
+
+  #switch(channel) {
+    const element = clone('switch');
+    element.dataset.channel = channel.name;
+    const title = channel.title ?? channel.name;
+    element.querySelector('.title').textContent = title;
+    const button = element.querySelector('button');
+    button.setAttribute('aria-label', title);
+    const part = { channel, element, button, asked: undefined, said: undefined };
+    button.hidden = !channel.commandable;
+    button.addEventListener('click', () => this.#toggle(part));
+    return part;
+  }
+
+  async #toggle(part) {
+    const asked = { value: part.said?.value !== true, time: Date.now(), confirmed: false, refused: false };
+    part.asked = asked;
+    this.render();
+    asked.refused = !(await this.page.command(part.channel.name, asked.value));
+    this.render();
+  }
+
+  /** A message on `d/<this device>/<channel>`. */
+  receive(channel, payload) {
+    const value = decode(payload);
+    if (value === undefined) return;
+    const now = Date.now();
+    this.#lastMessage = now;
+    const reading = this.#readings.get(channel);
+    if (reading && typeof value === 'number') reading.series.add(now, value);
+    else if (reading) reading.text = value;
+    const part = this.#switches.get(channel);
+    if (part && typeof value === 'boolean') this.#said(part, value, now);
+    this.render();
+  }
+
+  #said(part, value, now) {
+    const changed = part.said?.value !== value;
+    part.said = { value, time: now };
+    if (part.asked && !part.asked.confirmed && part.asked.value === value) part.asked.confirmed = true;
+    else if (changed && part.asked?.confirmed) part.asked = undefined;
+    if (!changed) return;
+    const title = part.channel.title ?? part.channel.name;
+    this.page.note(`${this.device.name}: ${title} ${value ? 'on' : 'off'}`);
+    if (value) this.#spans.push({ from: now, to: Infinity });
+    else if (this.#spans.length > 0) this.#spans.at(-1).to = now;
+  }
+
+  /** Brings the card up to now; also called every second, because waiting is something to show too. */
+  render() {
+    const now = Date.now();
+    const pill = this.element.querySelector('.pill');
+    const age = this.#lastMessage === undefined ? undefined : now - this.#lastMessage;
+    const state = age === undefined ? 'waiting' : age > SILENT ? 'silent' : 'live';
+    if (pill.dataset.state !== state) pill.dataset.state = state;
+    pill.textContent = { waiting: 'Waiting for data', silent: `Silent for ${duration(age)}`, live: 'Live' }[state];
+    for (const part of this.#readings.values()) this.#renderReading(part, now);
+    for (const part of this.#switches.values()) renderSwitch(part, now);
+  }
+
+  #renderReading({ channel, element, series, text }, now) {
+    const number = element.querySelector('.number');
+    const { last, range } = series;
+    number.textContent = last ? format(last.value) : (text ?? '–');
+    if (!range) return;
+    const unit = channel.unit ?? '';
+    element.querySelector('.range').textContent = `Lowest ${format(range.low)} · highest ${format(range.high)} in the last minutes`;
+    const spans = this.#spans.map((span) => ({ from: span.from, to: Math.min(span.to, now) }));
+    const label = `${channel.title ?? channel.name}: now ${format(last.value)} ${unit}, between ${format(range.low)} and ${format(range.high)} in the last minutes`;
+    draw(element.querySelector('.chart'), series.points, spans, now, label);
+  }
+}
+
+function renderSwitch({ channel, element, button, asked, said }, now) {
+  const { on, busy, text } = switchState(asked, said, now);
+  const words = element.querySelector('.said');
+  const shown = channel.readable || asked ? text : 'You may switch it, but not see what it says';
+  // Set only if it changed: it is read aloud whenever it is set.
+  if (words.textContent !== shown) words.textContent = shown;
+  button.setAttribute('aria-checked', String(on));
+  button.toggleAttribute('data-busy', busy);
+}
+
+function duration(milliseconds) {
+  const seconds = Math.round(milliseconds / 1000);
+  return seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}

@@ -50,10 +50,36 @@ pub async fn connection(stream: Stream, peer: SocketAddr, router: Router, shutdo
     }
 }
 
+/// True if a browser says that a request came from a page of the server's own: `Sec-Fetch-Site` is
+/// `same-origin`, or, from an older browser, host and port of `Origin` are those of `Host`. Without either header: false.
+pub fn is_same_origin(headers: &http::HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), _, _) => site == "same-origin",
+        (None, Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, from)| from == host),
+        (None, _, _) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::routing::get;
+
+    #[test]
+    fn whose_page_a_request_came_from() {
+        let same = |pairs: &[(&'static str, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            });
+            is_same_origin(&headers.collect())
+        };
+        assert!(same(&[("sec-fetch-site", "same-origin")]));
+        assert!(same(&[("origin", "http://a.localhost:8096"), ("host", "a.localhost:8096")]));
+        assert!(!same(&[("sec-fetch-site", "same-site"), ("origin", "http://a:1"), ("host", "a:1")]));
+        assert!(!same(&[("origin", "http://a.localhost:8095"), ("host", "a.localhost:8096")]));
+        assert!(!same(&[("origin", "null"), ("host", "a")]) && !same(&[("host", "a")]));
+    }
 
     #[tokio::test]
     async fn serves_and_stops() {

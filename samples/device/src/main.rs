@@ -1,3 +1,7 @@
-//! A sample thermostat: the device-client crate in a Linux process, with a panel page.
+//! `device run` is one thermostat, `device panel` all of them with a page; see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    device::main_with_args(std::env::args_os())
+}

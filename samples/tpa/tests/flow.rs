@@ -1,5 +1,7 @@
 //! The app against a stand-in for the DIdP: registration, code flow, renewal, withdrawal, restart.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod stand_in;
 
 use std::path::Path;

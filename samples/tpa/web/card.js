@@ -53,6 +53,7 @@ export class DeviceCard {
     element.dataset.channel = channel.name;
     element.querySelector('.title').textContent = channel.title ?? channel.name;
     element.querySelector('.unit').textContent = channel.unit ?? '';
+    element.querySelector('.chart').textContent = 'A chart begins here with the first reading.';
     return { channel, element, series: new Series() };
   }
 
@@ -121,7 +122,7 @@ export class DeviceCard {
     number.textContent = last ? format(last.value) : (text ?? '–');
     if (!range) return;
     const unit = channel.unit ?? '';
-    element.querySelector('.range').textContent = `Lowest ${format(range.low)} · highest ${format(range.high)} in the last minutes`;
+    element.querySelector('.range').textContent = `Lowest ${format(range.low)}, highest ${format(range.high)}`;
     const spans = this.#spans.map((span) => ({ from: span.from, to: Math.min(span.to, now) }));
     const label = `${channel.title ?? channel.name}: now ${format(last.value)} ${unit}, between ${format(range.low)} and ${format(range.high)} in the last minutes`;
     draw(element.querySelector('.chart'), series.points, spans, now, label);

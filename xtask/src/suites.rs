@@ -149,7 +149,7 @@ fn compose() -> anyhow::Result<()> {
     npm_ci("e2e/compose")?;
     let chromium = tools::chromium().context("Chromium is gone")?;
     let stack = Stack::up()?;
-    let played = Run::new("npx", &["playwright", "test"])
+    let played = Run::new("npm", &["test"])
         .dir("e2e/compose")
         .env("CI", "1")
         .env("OAUTHING_CHROMIUM", chromium)

@@ -1,1 +1,26 @@
 //! A pure MQTT broker core: sessions, topic tree, retained messages, router.
+//!
+//! [`Broker`] takes packets and the time, and leaves bytes to write and connections to close; it does no I/O, knows no
+//! clock and draws no random numbers. [`net`] is the crate's only I/O: one thread, one loop. Consent is a [`Policy`]
+//! that the core asks at every step; an open broker has none.
+//!
+//! Left to others: who a connection is ([`Identity`] is handed in), TLS, persistence.
+
+mod acks;
+mod broker;
+mod connect;
+mod connection;
+mod grants;
+mod limits;
+mod message;
+pub mod net;
+mod publish;
+mod retained;
+mod session;
+mod subscribe;
+mod tree;
+
+pub use broker::{Broker, Counts};
+pub use connection::Identity;
+pub use grants::{Access, Channels, Grants, Policy};
+pub use limits::Limits;

@@ -1,0 +1,75 @@
+//! The client's side of QoS 1 and 2 deliveries (§4.3): PUBACK, PUBREC, PUBCOMP.
+
+use crate::broker::Broker;
+use crate::session::{Session, Stage};
+use mqtt_wire::{Ack, Packet, ReasonCode};
+
+impl Session {
+    fn flight(&self, packet_id: u16) -> Option<usize> {
+        self.flying.iter().position(|flying| flying.packet_id == packet_id)
+    }
+}
+
+impl Broker {
+    /// PUBACK. One for a message that is not in flight is ignored: it may be late. One for a message of QoS 2 is not.
+    pub(crate) fn pub_ack(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
+        match self.stage(session, ack.packet_id) {
+            None => {}
+            Some(Stage::Ack) => self.landed(session, ack.packet_id, now),
+            Some(Stage::Rec | Stage::Comp) => self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+        }
+    }
+
+    /// PUBREC. It is answered even for a message that is not in flight, so that the client can finish.
+    pub(crate) fn pub_rec(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
+        let reason = match self.stage(session, ack.packet_id) {
+            Some(Stage::Ack) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            Some(Stage::Rec | Stage::Comp) if !ack.reason.is_success() => {
+                return self.landed(session, ack.packet_id, now);
+            }
+            None if !ack.reason.is_success() => return,
+            None => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+            Some(Stage::Rec | Stage::Comp) => {
+                if let Some(session) = self.sessions.get_mut(session)
+                    && let Some(at) = session.flight(ack.packet_id)
+                    && let Some(flying) = session.flying.get_mut(at)
+                {
+                    flying.stage = Stage::Comp;
+                    let freed = flying.message.take().map_or(0, |waiting| waiting.cost());
+                    self.held = self.held.saturating_sub(freed);
+                }
+                ReasonCode::SUCCESS
+            }
+        };
+        self.send(connection, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+    }
+
+    /// PUBCOMP.
+    pub(crate) fn pub_comp(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
+        match self.stage(session, ack.packet_id) {
+            None => {}
+            Some(Stage::Comp) => self.landed(session, ack.packet_id, now),
+            Some(Stage::Ack | Stage::Rec) => self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+        }
+    }
+
+    fn stage(&self, session: usize, packet_id: u16) -> Option<Stage> {
+        let session = self.sessions.get(session)?;
+        session.flying.get(session.flight(packet_id)?).map(|flying| flying.stage)
+    }
+
+    /// The client has it: the window opens for another.
+    fn landed(&mut self, id: usize, packet_id: u16, now: u64) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(at) = session.flight(packet_id)
+            && let Some(flying) = session.flying.remove(at)
+        {
+            let freed = flying.message.map_or(0, |waiting| waiting.cost());
+            self.held = self.held.saturating_sub(freed);
+            if session.flying.is_empty() {
+                session.flying.shrink_to_fit();
+            }
+        }
+        self.pump(id, now);
+    }
+}

@@ -1,0 +1,148 @@
+//! One client's connection: what was agreed at CONNECT, and the bytes that wait to be written.
+
+use mqtt_wire::{Packet, Version, frame_len};
+
+/// Who a connection is, as the shell established it before the first MQTT byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The grant it runs under.
+    pub sid: String,
+    /// The client identifier that its CONNECT must carry.
+    pub client: String,
+}
+
+pub(crate) struct Connection {
+    pub(crate) identity: Option<Identity>,
+    /// There from a successful CONNECT on.
+    pub(crate) session: Option<usize>,
+    pub(crate) version: Version,
+    pub(crate) opened_at: u64,
+    pub(crate) last_seen: u64,
+    /// One and a half times the keep alive (§3.1.2.10), in milliseconds; 0 for none.
+    pub(crate) patience_ms: u64,
+    /// The client's maximum packet size in bytes.
+    pub(crate) max_packet: usize,
+    /// The client's receive maximum, or ours if that is lower.
+    pub(crate) window: usize,
+    /// Topic aliases that the client has set; index 0 is alias 1.
+    pub(crate) aliases: Vec<Option<Box<str>>>,
+    pub(crate) output: Output,
+    /// To be closed once the output is written.
+    pub(crate) closing: bool,
+    /// On the broker's list of connections to look after.
+    pub(crate) listed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(identity: Option<Identity>, now: u64) -> Connection {
+        Connection {
+            identity,
+            session: None,
+            version: Version::V311,
+            opened_at: now,
+            last_seen: now,
+            patience_ms: 0,
+            max_packet: usize::MAX,
+            window: 1,
+            aliases: Vec::new(),
+            output: Output::default(),
+            closing: false,
+            listed: false,
+        }
+    }
+
+    /// Appends a packet, unless it is longer than the client takes. Answers whether it was.
+    pub(crate) fn send(&mut self, packet: &Packet<'_>) -> bool {
+        if packet.encoded_len(self.version) > self.max_packet {
+            return false;
+        }
+        packet.encode_into(self.version, &mut self.output.bytes).is_ok()
+    }
+}
+
+/// Encoded packets that wait to be written. The bytes begin at the start of a packet, part of which may be written.
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) bytes: Vec<u8>,
+    written: usize,
+}
+
+/// An empty output keeps at most this much memory.
+const KEPT_CAPACITY: usize = 4 << 10;
+/// So many written bytes are worth moving the rest to the front.
+const COMPACT_AT: usize = 32 << 10;
+
+impl Output {
+    pub(crate) fn pending(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.written = (self.written + count).min(self.bytes.len());
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_CAPACITY);
+            self.written = 0;
+        } else if self.written >= COMPACT_AT {
+            let start = self.start_of_partial();
+            self.bytes.drain(..start);
+            self.written -= start;
+        }
+    }
+
+    /// Start of the packet that the first unwritten byte belongs to.
+    fn start_of_partial(&self) -> usize {
+        let mut start = 0;
+        while let Some(length) = self.packet_at(start).filter(|length| start + length <= self.written) {
+            start += length;
+        }
+        start
+    }
+
+    fn packet_at(&self, start: usize) -> Option<usize> {
+        let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
+        frame_len(rest, usize::MAX).ok().flatten()
+    }
+
+    /// Drops every packet of which nothing is written yet and that `keep` does not choose.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut start = self.start_of_partial();
+        if start < self.written {
+            start += self.packet_at(start).unwrap_or(0);
+        }
+        let mut kept = start;
+        while let Some(length) = self.packet_at(start) {
+            let end = (start + length).min(self.bytes.len());
+            if self.bytes.get(start..end).is_some_and(&mut keep) {
+                self.bytes.copy_within(start..end, kept);
+                kept += end - start;
+            }
+            start = end;
+        }
+        self.bytes.truncate(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Output;
+
+    #[test]
+    fn a_packet_that_is_partly_written_stays_whole() {
+        let mut output = Output { bytes: vec![0xC0, 0, 0x40, 2, 0, 1, 0x40, 2, 0, 2, 0xD0, 0], written: 0 };
+        output.advance(3);
+        output.retain(|packet| packet[0] == 0xD0);
+        assert_eq!(output.pending(), [2, 0, 1, 0xD0, 0]);
+        output.retain(|_| false);
+        assert_eq!(output.pending(), [2, 0, 1]);
+        output.advance(3);
+        assert!(output.bytes.is_empty());
+    }
+
+    #[test]
+    fn nothing_written_means_everything_may_go() {
+        let mut output = Output { bytes: vec![0x40, 2, 0, 1, 0xD0, 0], written: 0 };
+        output.retain(|packet| packet[0] != 0x40);
+        assert_eq!(output.pending(), [0xD0, 0]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Every bound of the broker in one place.
+
+/// How much of everything a broker holds. What happens at a limit stands with each field.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections; one more is closed at once.
+    pub connections: usize,
+    /// Sessions, connected or not; a CONNECT that needs one more is refused with 0x97.
+    pub sessions: usize,
+    /// Subscriptions of one session; one more is refused with 0x97 (3.1.1: 0x80).
+    pub subscriptions: usize,
+    /// Messages waiting for one session. QoS 0 gives way first; then the newest is dropped, and its publisher gets 0x97
+    /// if nobody else took it.
+    pub queue_messages: usize,
+    /// Bytes waiting in all queues together; as above.
+    pub queue_bytes: usize,
+    /// Retained messages; one more is delivered, not retained, and answered with 0x97.
+    pub retained_messages: usize,
+    /// Bytes of all retained messages; as above.
+    pub retained_bytes: usize,
+    /// Longest packet that is taken, in bytes; a longer one ends the connection with 0x95.
+    pub packet: usize,
+    /// Bytes encoded for a connection and not yet written, from which on messages are queued instead and nothing more
+    /// is read from it. One packet may go beyond.
+    pub output: usize,
+    /// Receive maximum announced to clients: QoS 2 messages that they may have open; one more ends the connection with
+    /// 0x93.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages sent to one client and not yet acknowledged, if its own receive maximum is not lower; more
+    /// wait in its queue.
+    pub in_flight: u16,
+    /// Topic aliases that a client may set; a higher one ends the connection with 0x94.
+    pub topic_aliases: u16,
+    /// Levels of a topic name or filter; more are refused with 0x90 or 0x8F.
+    pub topic_levels: usize,
+    /// Longest time that a session outlives its connection, in seconds; a longer wish is cut to it.
+    pub session_expiry: u32,
+    /// From accepting a connection to the end of its CONNECT, in milliseconds; then it is closed.
+    pub handshake_ms: u64,
+}
+
+const DAY: u32 = 24 * 60 * 60;
+
+impl Limits {
+    /// For one owner's private broker.
+    pub const PERSONAL: Limits = Limits {
+        connections: 256,
+        sessions: 256,
+        subscriptions: 100,
+        queue_messages: 1_000,
+        queue_bytes: 8 << 20,
+        retained_messages: 2_000,
+        retained_bytes: 4 << 20,
+        packet: 256 << 10,
+        output: 64 << 10,
+        receive_maximum: 32,
+        in_flight: 64,
+        topic_aliases: 10,
+        topic_levels: 32,
+        session_expiry: 7 * DAY,
+        handshake_ms: 10_000,
+    };
+
+    /// For a plain broker that has a machine's memory.
+    pub const PLAIN: Limits = Limits {
+        connections: 10_000,
+        sessions: 20_000,
+        subscriptions: 10_000,
+        queue_messages: 10_000,
+        queue_bytes: 256 << 20,
+        retained_messages: 100_000,
+        retained_bytes: 256 << 20,
+        packet: 16 << 20,
+        output: 256 << 10,
+        receive_maximum: 64,
+        in_flight: 1_000,
+        topic_aliases: 10,
+        topic_levels: 200,
+        session_expiry: 7 * DAY,
+        handshake_ms: 10_000,
+    };
+}

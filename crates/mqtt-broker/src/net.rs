@@ -1,0 +1,564 @@
+//! The only I/O: one thread, one loop over listeners and connections, nothing blocking.
+//!
+//! Every connection reads into one shared buffer and keeps only an incomplete packet for itself. What a loop turn
+//! produces for a connection is written in one go. A connection whose peer does not read is not read from either, and
+//! one that does not introduce itself in time is closed. Who may come in is the [`Door`]'s business.
+
+mod peer;
+
+use crate::broker::Broker;
+use crate::connection::Identity;
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener, UnixStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use peer::{Peer, Progress, Socket, Stage};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What a connection turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// An MQTT client.
+    Client(Option<Identity>),
+    /// A control connection: lines one way, answers the other.
+    Control,
+}
+
+/// What a control line leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Bytes to send back.
+    pub bytes: Vec<u8>,
+    /// Whether to end every connection and stop.
+    pub drain: bool,
+    /// Whether to close the control connection after the answer.
+    pub close: bool,
+}
+
+/// The bytes are not what a connection begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwelcome;
+
+/// Decides what connections are.
+pub trait Door {
+    /// Whether a Unix peer may connect at all.
+    fn lets_in(&self, peer: &UnixStream) -> bool;
+
+    /// Looks at the first bytes of a connection (none right after accepting): what it is and how many bytes said so,
+    /// or `Ok(None)` if more are needed.
+    ///
+    /// # Errors
+    /// [`Unwelcome`] closes the connection.
+    fn admit(&mut self, first: &[u8]) -> Result<Option<(Admission, usize)>, Unwelcome>;
+
+    /// Longest first bytes and longest control line, in bytes.
+    fn longest(&self) -> (usize, usize);
+
+    /// Handles a control line (without its line feed).
+    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer;
+}
+
+/// The door of a plain broker: everybody is a client from the first byte on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl Door for Plain {
+    fn lets_in(&self, _peer: &UnixStream) -> bool {
+        true
+    }
+
+    fn admit(&mut self, _first: &[u8]) -> Result<Option<(Admission, usize)>, Unwelcome> {
+        Ok(Some((Admission::Client(None), 0)))
+    }
+
+    fn longest(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
+    fn control(&mut self, _broker: &mut Broker, _line: &[u8], _now: u64) -> Answer {
+        Answer { close: true, ..Answer::default() }
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Listener::Unix(listener) => listener.accept().map(|(stream, _)| Socket::Unix(stream)),
+        }
+    }
+}
+
+const STOP: Token = Token(usize::MAX);
+/// Tokens below are listeners.
+const FIRST_PEER: usize = 64;
+const BUFFER: usize = 16 << 10;
+/// Bytes read from, or written to, one connection before the others get their turn.
+const TURN: usize = 64 << 10;
+/// How long a connection that is being closed may take to read what it was told.
+const LINGER_MS: u64 = 2_000;
+/// How long to wait after accepting failed, for example for want of file descriptors.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// A broker with its sockets.
+pub struct Server<D> {
+    poll: Poll,
+    broker: Broker,
+    door: D,
+    listeners: Vec<Listener>,
+    accept_at: Option<u64>,
+    stop: Option<OwnedFd>,
+    peers: Slab<Peer>,
+    /// Connections with something to do.
+    ready: VecDeque<usize>,
+    /// Connections to be closed at a time, oldest first: those that must introduce themselves, and those that linger.
+    introductions: VecDeque<(u64, usize, u64)>,
+    lingering: VecDeque<(u64, usize, u64)>,
+    serial: u64,
+    buffer: Vec<u8>,
+    began: Instant,
+    ends_at: Option<u64>,
+}
+
+impl<D: Door> Server<D> {
+    /// A server without listeners.
+    ///
+    /// # Errors
+    /// The kernel's, if there is no epoll instance to be had.
+    pub fn new(broker: Broker, door: D) -> io::Result<Server<D>> {
+        Ok(Server {
+            poll: Poll::new()?,
+            broker,
+            door,
+            listeners: Vec::new(),
+            accept_at: None,
+            stop: None,
+            peers: Slab::new(),
+            ready: VecDeque::new(),
+            introductions: VecDeque::new(),
+            lingering: VecDeque::new(),
+            serial: 0,
+            buffer: vec![0; BUFFER],
+            began: Instant::now(),
+            ends_at: None,
+        })
+    }
+
+    /// Accepts from a TCP listener.
+    ///
+    /// # Errors
+    /// The kernel's, or too many listeners.
+    pub fn listen_tcp(&mut self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.listen(Listener::Tcp(TcpListener::from_std(listener)))
+    }
+
+    /// Accepts from a Unix stream listener.
+    ///
+    /// # Errors
+    /// The kernel's, or too many listeners.
+    pub fn listen_unix(&mut self, listener: std::os::unix::net::UnixListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.listen(Listener::Unix(UnixListener::from_std(listener)))
+    }
+
+    fn listen(&mut self, mut listener: Listener) -> io::Result<()> {
+        let at = self.listeners.len();
+        if at >= FIRST_PEER {
+            return Err(io::Error::other("too many listeners"));
+        }
+        let source: &mut dyn Source = match &mut listener {
+            Listener::Tcp(listener) => listener,
+            Listener::Unix(listener) => listener,
+        };
+        self.poll.registry().register(source, Token(at), Interest::READABLE)?;
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    /// Drains and stops as soon as this descriptor is readable, for example a signalfd.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stop_on(&mut self, descriptor: OwnedFd) -> io::Result<()> {
+        let raw = descriptor.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&raw), STOP, Interest::READABLE)?;
+        self.stop = Some(descriptor);
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Serves until it is told to stop and every client has been told so, or two seconds have passed.
+    ///
+    /// # Errors
+    /// Only what makes going on impossible.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let now = self.now();
+            if self.ends_at.is_some_and(|at| at <= now || self.peers.is_empty()) {
+                return Ok(());
+            }
+            let timeout = self.timeout(now);
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let now = self.now();
+            for event in &events {
+                match event.token() {
+                    STOP => self.drain(now),
+                    Token(at) if at < FIRST_PEER => self.accept(at, now),
+                    Token(token) => {
+                        let slot = token - FIRST_PEER;
+                        if let Some(peer) = self.peers.get_mut(slot) {
+                            peer.readable |=
+                                event.is_readable() || event.is_read_closed() || event.is_error();
+                            peer.writable |= event.is_writable();
+                            self.make_ready(slot);
+                        }
+                    }
+                }
+            }
+            self.turn(now);
+        }
+    }
+
+    fn timeout(&self, now: u64) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let times = [
+            self.broker.next_tick(),
+            self.introductions.front().map(|first| first.0),
+            self.lingering.front().map(|first| first.0),
+            self.accept_at,
+            self.ends_at,
+        ];
+        let next = times.into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    /// One turn for every connection that has something to do, then for the time.
+    fn turn(&mut self, now: u64) {
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else { break };
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.queued = false;
+                self.serve(slot, now);
+                self.attend(now);
+            }
+        }
+        self.broker.tick(now);
+        self.attend(now);
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+            for at in 0..self.listeners.len() {
+                self.accept(at, now);
+            }
+        }
+        while let Some((at, slot, serial)) = self.introductions.front().copied() {
+            let silent = self.peers.get(slot).is_some_and(|peer| peer.serial == serial && peer.is_unknown());
+            if silent && at > now {
+                break;
+            }
+            self.introductions.pop_front();
+            if silent {
+                self.drop_peer(slot, now);
+            }
+        }
+        while let Some((_, slot, serial)) = self.lingering.front().copied().filter(|(at, ..)| *at <= now) {
+            self.lingering.pop_front();
+            if self.peers.get(slot).is_some_and(|peer| peer.serial == serial) {
+                self.drop_peer(slot, now);
+            }
+        }
+    }
+
+    fn make_ready(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.queued) {
+            peer.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    fn accept(&mut self, at: usize, now: u64) {
+        while self.ends_at.is_none() {
+            let Some(listener) = self.listeners.get(at) else { return };
+            match listener.accept() {
+                Ok(socket) => self.welcome(socket, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    self.accept_at = Some(now + ACCEPT_PAUSE_MS);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: Socket, now: u64) {
+        let stranger = matches!(&socket, Socket::Unix(stream) if !self.door.lets_in(stream));
+        if stranger || self.peers.len() >= self.broker.limits().connections {
+            return;
+        }
+        self.serial += 1;
+        let slot = self.peers.insert(Peer::new(socket, self.serial));
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(peer.socket.source(), Token(FIRST_PEER + slot), interest).is_err() {
+            self.peers.remove(slot);
+            return;
+        }
+        self.introductions.push_back((now + self.broker.limits().handshake_ms, slot, self.serial));
+        self.introduce(slot, now);
+    }
+
+    /// Asks the door what the connection is, as far as its bytes tell.
+    fn introduce(&mut self, slot: usize, now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        match self.door.admit(&peer.input) {
+            Ok(None) if peer.input.len() > self.door.longest().0 => self.drop_peer(slot, now),
+            Ok(None) => {}
+            Ok(Some((admission, length))) => {
+                peer.input.drain(..length.min(peer.input.len()));
+                match admission {
+                    Admission::Control => peer.stage = Stage::Control,
+                    Admission::Client(identity) => {
+                        peer.stage = Stage::Client;
+                        self.broker.open(slot, identity, now);
+                    }
+                }
+                self.consume(slot, now);
+            }
+            Err(Unwelcome) => self.drop_peer(slot, now),
+        }
+    }
+
+    fn serve(&mut self, slot: usize, now: u64) {
+        self.flush(slot, now);
+        let mut left = TURN;
+        loop {
+            let Some(peer) = self.peers.get_mut(slot) else { return };
+            let wanted = match peer.stage {
+                Stage::Client => self.broker.wants_input(slot),
+                Stage::Control => peer.output.is_empty(),
+                Stage::Unknown | Stage::Lingering => true,
+            };
+            peer.paused = peer.readable && !wanted;
+            if !peer.readable || !wanted {
+                return;
+            }
+            if left == 0 {
+                return self.make_ready(slot);
+            }
+            match peer.read(&mut self.buffer) {
+                Progress::Moved(count) => {
+                    left = left.saturating_sub(count);
+                    self.arrived(slot, count, now);
+                }
+                Progress::Blocked => {}
+                Progress::Ended => return self.drop_peer(slot, now),
+            }
+        }
+    }
+
+    /// So many bytes have come into the buffer. Whole packets are taken from there; only a rest is copied.
+    fn arrived(&mut self, slot: usize, count: usize, now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        let bytes = self.buffer.get(..count).unwrap_or_default();
+        match peer.stage {
+            Stage::Lingering => {}
+            Stage::Client if peer.input.is_empty() => {
+                let used = feed(&mut self.broker, slot, bytes, now);
+                peer.input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            }
+            Stage::Unknown => {
+                peer.input.extend_from_slice(bytes);
+                self.introduce(slot, now);
+            }
+            Stage::Client | Stage::Control => {
+                peer.input.extend_from_slice(bytes);
+                self.consume(slot, now);
+            }
+        }
+    }
+
+    /// Takes what is complete in a connection's own input.
+    fn consume(&mut self, slot: usize, now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        match peer.stage {
+            Stage::Client => {
+                let used = feed(&mut self.broker, slot, &peer.input, now);
+                peer.used(used);
+            }
+            Stage::Control => self.control(slot, now),
+            Stage::Unknown | Stage::Lingering => {}
+        }
+    }
+
+    fn control(&mut self, slot: usize, now: u64) {
+        let mut drain = false;
+        while let Some(peer) = self.peers.get_mut(slot) {
+            let Some(end) = peer.input.iter().position(|byte| *byte == b'\n') else {
+                if peer.input.len() > self.door.longest().1 {
+                    self.drop_peer(slot, now);
+                }
+                break;
+            };
+            let answer = self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), now);
+            peer.used(end + 1);
+            peer.output.extend_from_slice(&answer.bytes);
+            drain |= answer.drain;
+            if answer.close {
+                self.flush(slot, now);
+                self.linger(slot, now);
+            }
+        }
+        self.flush(slot, now);
+        if drain {
+            self.drain(now);
+        }
+    }
+
+    /// Writes to every connection that the broker has something for.
+    fn attend(&mut self, now: u64) {
+        while let Some(slot) = self.broker.next_attention() {
+            self.flush(slot, now);
+        }
+    }
+
+    fn flush(&mut self, slot: usize, now: u64) {
+        let mut left = TURN;
+        while let Some(peer) = self.peers.get_mut(slot) {
+            let client = match peer.stage {
+                Stage::Client => true,
+                Stage::Control => false,
+                Stage::Unknown | Stage::Lingering => return,
+            };
+            let pending = if client { self.broker.output(slot) } else { &peer.output };
+            if pending.is_empty() {
+                if client && self.broker.is_closing(slot) {
+                    return self.linger(slot, now);
+                }
+                if mem::take(&mut peer.paused) {
+                    self.make_ready(slot);
+                }
+                return;
+            }
+            if !peer.writable {
+                if client && self.broker.is_closing(slot) {
+                    self.stop_waiting_for(slot, now);
+                }
+                return;
+            }
+            if left == 0 {
+                return self.make_ready(slot);
+            }
+            match peer.socket.write(pending) {
+                Progress::Moved(count) => {
+                    left = left.saturating_sub(count);
+                    if client {
+                        self.broker.written(slot, count, now);
+                    } else {
+                        peer.output.drain(..count.min(peer.output.len()));
+                    }
+                }
+                Progress::Blocked => peer.writable = false,
+                Progress::Ended => return self.drop_peer(slot, now),
+            }
+        }
+    }
+
+    /// Everything is said: what still comes is thrown away until the peer closes, so that it can read our last words.
+    fn linger(&mut self, slot: usize, now: u64) {
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        if peer.stage == Stage::Client {
+            self.broker.close(slot, now);
+        }
+        peer.stage = Stage::Lingering;
+        peer.used(usize::MAX);
+        if peer.socket.shutdown_write().is_err() {
+            return self.drop_peer(slot, now);
+        }
+        self.stop_waiting_for(slot, now);
+        self.make_ready(slot);
+    }
+
+    fn stop_waiting_for(&mut self, slot: usize, now: u64) {
+        if let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.doomed) {
+            peer.doomed = true;
+            self.lingering.push_back((now + LINGER_MS, slot, peer.serial));
+        }
+    }
+
+    fn drop_peer(&mut self, slot: usize, now: u64) {
+        let Some(mut peer) = self.peers.try_remove(slot) else { return };
+        // Closing the socket takes it out of the poll anyway; there is nothing to do about an error.
+        let _closed_anyway = self.poll.registry().deregister(peer.socket.source());
+        if peer.stage == Stage::Client {
+            self.broker.close(slot, now);
+        }
+    }
+
+    /// Tells every client that the server goes, and takes no new ones.
+    fn drain(&mut self, now: u64) {
+        if self.ends_at.is_some() {
+            return;
+        }
+        self.ends_at = Some(now + LINGER_MS);
+        self.listeners.clear();
+        self.broker.end_all(mqtt_wire::ReasonCode::SERVER_SHUTTING_DOWN, now);
+        self.attend(now);
+        let others: Vec<usize> =
+            self.peers.iter().filter(|(_, peer)| peer.stage != Stage::Client).map(|(slot, _)| slot).collect();
+        for slot in others {
+            self.flush(slot, now);
+            if self.peers.get(slot).is_some_and(|peer| peer.stage != Stage::Lingering) {
+                self.linger(slot, now);
+            }
+        }
+    }
+}
+
+/// Hands every complete packet to the broker; answers how many bytes they were.
+fn feed(broker: &mut Broker, connection: usize, bytes: &[u8], now: u64) -> usize {
+    let mut used = 0;
+    while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+        if broker.is_closing(connection) {
+            return bytes.len();
+        }
+        match mqtt_wire::frame_len(rest, broker.input_limit(connection)) {
+            Ok(Some(length)) => {
+                let Some(frame) = rest.get(..length) else { break };
+                broker.receive(connection, frame, now);
+                used += length;
+            }
+            Ok(None) => break,
+            Err(error) => {
+                broker.reject(connection, error, now);
+                return bytes.len();
+            }
+        }
+    }
+    used
+}

@@ -1,0 +1,128 @@
+//! One socket: reading and writing without blocking.
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What one system call achieved.
+pub(super) enum Progress {
+    Moved(usize),
+    Blocked,
+    Ended,
+}
+
+impl Socket {
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Progress {
+        progress(|| match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Progress {
+        progress(|| match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        })
+    }
+
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+fn progress(mut call: impl FnMut() -> io::Result<usize>) -> Progress {
+    loop {
+        return match call() {
+            Ok(0) => Progress::Ended,
+            Ok(count) => Progress::Moved(count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Blocked,
+            Err(_) => Progress::Ended,
+        };
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Has not said what it is.
+    Unknown,
+    Client,
+    Control,
+    /// Everything is said; waiting for the peer to close.
+    Lingering,
+}
+
+pub(super) struct Peer {
+    pub(super) socket: Socket,
+    pub(super) stage: Stage,
+    /// Distinguishes it from others that had the same slot.
+    pub(super) serial: u64,
+    /// The start of something whose end has not come.
+    pub(super) input: Vec<u8>,
+    /// A control connection's answers; a client's output is with the broker.
+    pub(super) output: Vec<u8>,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// There is something to read, but its own output comes first.
+    pub(super) paused: bool,
+    /// On the list of connections with something to do.
+    pub(super) queued: bool,
+    /// Will be closed at a set time.
+    pub(super) doomed: bool,
+}
+
+/// An empty input keeps at most this much memory.
+const KEPT_CAPACITY: usize = 1 << 10;
+
+impl Peer {
+    pub(super) const fn new(socket: Socket, serial: u64) -> Peer {
+        Peer {
+            socket,
+            stage: Stage::Unknown,
+            serial,
+            input: Vec::new(),
+            output: Vec::new(),
+            readable: true,
+            writable: true,
+            paused: false,
+            queued: false,
+            doomed: false,
+        }
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        self.stage == Stage::Unknown
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
+        let progress = self.socket.read(buffer);
+        if matches!(progress, Progress::Blocked) {
+            self.readable = false;
+        }
+        progress
+    }
+
+    /// So many bytes of the input are dealt with.
+    pub(super) fn used(&mut self, count: usize) {
+        self.input.drain(..count.min(self.input.len()));
+        self.input.shrink_to(KEPT_CAPACITY.max(self.input.len()));
+    }
+}

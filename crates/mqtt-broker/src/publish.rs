@@ -1,0 +1,354 @@
+//! PUBLISH (§3.3): what comes in, whom it goes to, and how it gets there.
+
+use crate::broker::{Broker, covers};
+use crate::message::{Content, Envelope, Routed, after, encode, passed_on};
+use crate::session::{Flying, Stage, Waiting};
+use crate::tree::{Entry, Matches};
+use mqtt_wire::{Ack, Packet, Property, Publish, QoS, ReasonCode};
+use std::mem;
+
+/// What became of a message at its receivers.
+#[derive(Default)]
+struct Delivery {
+    receivers: usize,
+    taken: usize,
+}
+
+/// One delivery, before it is known whether it goes at once or waits.
+#[derive(Clone, Copy)]
+pub(crate) struct Parcel<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) ids: &'a [u32],
+}
+
+impl Broker {
+    /// A PUBLISH from a client.
+    pub(crate) fn published(&mut self, connection: usize, session: usize, publish: &Publish<'_>, now: u64) {
+        if publish.properties.iter().filter(|one| matches!(one, Property::SubscriptionIdentifier(_))).count()
+            > 1
+        {
+            return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now);
+        }
+        let topic = match self.resolve_alias(connection, publish) {
+            Ok(topic) => topic,
+            Err(reason) => return self.fail(connection, reason, now),
+        };
+        let topic = topic.as_deref().unwrap_or(publish.topic);
+        if topic.split('/').count() > self.limits.topic_levels {
+            return self.fail(connection, ReasonCode::TOPIC_NAME_INVALID, now);
+        }
+        if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
+            let Some(known) = self.sessions.get_mut(session) else { return };
+            if known.received.contains(&id) {
+                // Sent again: it was routed the first time (§4.3.3).
+                return self.send(connection, &Packet::PubRec(Ack::new(id, ReasonCode::SUCCESS)));
+            }
+            if known.received.len() >= usize::from(self.limits.receive_maximum) {
+                return self.fail(connection, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now);
+            }
+        }
+        let sid = self.sessions.get(session).and_then(|session| session.sid.clone());
+        let properties = passed_on(&publish.properties);
+        let expiry = publish.properties.message_expiry_interval();
+        let content = Content {
+            topic,
+            payload: publish.payload,
+            properties: &properties,
+            expires_at: expiry.map(|seconds| after(now, seconds)),
+        };
+        let routed = Routed::new(content, sid.as_ref());
+        let reason = self.publish(&routed, Some(session), publish.qos, publish.retain, now);
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtLeastOnce, Some(id)) => self.send(connection, &Packet::PubAck(Ack::new(id, reason))),
+            (QoS::ExactlyOnce, Some(id)) => {
+                // "No matching subscribers" is allowed here too, but changes nothing for the sender.
+                let reason = if reason.is_success() { ReasonCode::SUCCESS } else { reason };
+                if reason.is_success()
+                    && let Some(session) = self.sessions.get_mut(session)
+                {
+                    session.received.push(id);
+                }
+                self.send(connection, &Packet::PubRec(Ack::new(id, reason)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The topic that an alias stands for, if the packet has no topic of its own; remembers a new alias (§3.3.2.3.4).
+    fn resolve_alias(
+        &mut self,
+        connection: usize,
+        publish: &Publish<'_>,
+    ) -> Result<Option<Box<str>>, ReasonCode> {
+        let Some(alias) = publish.properties.topic_alias() else { return Ok(None) };
+        if alias == 0 || alias > self.limits.topic_aliases {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID);
+        }
+        let link = self.connections.get_mut(&connection).ok_or(ReasonCode::PROTOCOL_ERROR)?;
+        let at = usize::from(alias) - 1;
+        if publish.topic.is_empty() {
+            let known = link.aliases.get(at).cloned().flatten();
+            return known.map(Some).ok_or(ReasonCode::PROTOCOL_ERROR);
+        }
+        if link.aliases.len() <= at {
+            link.aliases.resize(at + 1, None);
+        }
+        if let Some(slot) = link.aliases.get_mut(at) {
+            *slot = Some(publish.topic.into());
+        }
+        Ok(None)
+    }
+
+    /// Retains and routes a message, as far as the policy allows. `from` is the session that published it.
+    ///
+    /// Consent comes before storage: what nobody may read is accepted and gone.
+    pub(crate) fn publish(
+        &mut self,
+        routed: &Routed<'_>,
+        from: Option<usize>,
+        qos: QoS,
+        retain: bool,
+        now: u64,
+    ) -> ReasonCode {
+        let topic = routed.content.topic;
+        if !self.policy.may_publish(routed.sid, topic) {
+            return ReasonCode::NOT_AUTHORIZED;
+        }
+        if !self.policy.has_reader(topic) {
+            return ReasonCode::SUCCESS;
+        }
+        let kept = !retain || self.retain(routed, qos, now);
+        let delivery = self.route(routed, from, qos, retain, now);
+        if !kept || (delivery.receivers > 0 && delivery.taken == 0) {
+            ReasonCode::QUOTA_EXCEEDED
+        } else if delivery.receivers == 0 && !self.policy.is_granted() {
+            ReasonCode::NO_MATCHING_SUBSCRIBERS
+        } else {
+            // Under grants a publisher does not learn whether anybody listens.
+            ReasonCode::SUCCESS
+        }
+    }
+
+    /// Answers whether a limit let the message be retained; an empty one removes what was (§3.3.1.3).
+    fn retain(&mut self, routed: &Routed<'_>, qos: QoS, now: u64) -> bool {
+        let topic = routed.content.topic;
+        if routed.content.payload.is_empty() {
+            self.retained.remove(topic);
+            return true;
+        }
+        let (messages, bytes) = (self.limits.retained_messages, self.limits.retained_bytes);
+        if !self.retained.has_room(topic, routed.content.cost(), messages, bytes) {
+            self.retained.expire(now);
+            if !self.retained.has_room(topic, routed.content.cost(), messages, bytes) {
+                // What was retained before is older than this message and must not be taken for the last one.
+                self.retained.remove(topic);
+                self.count_dropped();
+                return false;
+            }
+        }
+        if let Some(at) = routed.content.expires_at {
+            self.wake_at(at);
+        }
+        self.retained.insert(routed.keep(), qos, self.policy.readers(topic));
+        true
+    }
+
+    fn route(
+        &mut self,
+        routed: &Routed<'_>,
+        from: Option<usize>,
+        qos: QoS,
+        retain: bool,
+        now: u64,
+    ) -> Delivery {
+        let mut matches = mem::take(&mut self.matches);
+        self.tree.find(routed.content.topic, &mut matches);
+        matches.direct.retain(|entry| !(entry.no_local && from == Some(entry.session)));
+        matches.direct.sort_unstable_by_key(|entry| entry.session);
+        let mut delivery = Delivery::default();
+        // Overlapping subscriptions of one session make one delivery, with the highest QoS and all identifiers (§3.3.4).
+        for entries in matches.direct.chunk_by(|one, next| one.session == next.session) {
+            self.deliver_to(entries, routed, qos, retain, now, &mut delivery);
+        }
+        self.route_to_groups(&matches, routed, qos, retain, now, &mut delivery);
+        self.matches = matches;
+        delivery
+    }
+
+    fn route_to_groups(
+        &mut self,
+        matches: &Matches,
+        routed: &Routed<'_>,
+        qos: QoS,
+        retain: bool,
+        now: u64,
+        delivery: &mut Delivery,
+    ) {
+        let mut start = 0;
+        for end in &matches.ends {
+            let members = matches.members.get(start..*end).unwrap_or_default();
+            start = *end;
+            let rank = |entry: &&Entry| {
+                let session = self.sessions.get(entry.session);
+                let may = session
+                    .is_some_and(|session| self.policy.may_read(session.sid.as_ref(), routed.content.topic));
+                let connected = session.is_some_and(|session| session.connection.is_some());
+                (may, connected)
+            };
+            let chosen = members.iter().find(|entry| rank(entry) == (true, true));
+            let chosen = chosen.or_else(|| members.iter().find(|entry| rank(entry).0));
+            if let Some(entry) = chosen.copied() {
+                self.deliver_to(&[entry], routed, qos, retain, now, delivery);
+            }
+        }
+    }
+
+    fn deliver_to(
+        &mut self,
+        entries: &[Entry],
+        routed: &Routed<'_>,
+        qos: QoS,
+        retain: bool,
+        now: u64,
+        delivery: &mut Delivery,
+    ) {
+        let Some(first) = entries.first() else { return };
+        let Some(session) = self.sessions.get(first.session) else { return };
+        if !self.policy.may_read(session.sid.as_ref(), routed.content.topic) {
+            return;
+        }
+        let granted = entries.iter().map(|entry| entry.qos).max().unwrap_or_default();
+        let as_published = entries.iter().any(|entry| entry.retain_as_published);
+        let mut ids = [0u32; 8];
+        let mut many = Vec::new();
+        let count = entries.iter().filter(|entry| entry.id != 0).count();
+        let mut used = 0;
+        for entry in entries.iter().filter(|entry| entry.id != 0) {
+            match ids.get_mut(used).filter(|_| count <= 8) {
+                Some(slot) => *slot = entry.id,
+                None => many.push(entry.id),
+            }
+            used += 1;
+        }
+        let ids = if many.is_empty() { ids.get(..used).unwrap_or_default() } else { &many };
+        let parcel = Parcel { qos: qos.min(granted), retain: retain && as_published, ids };
+        delivery.receivers += 1;
+        if self.deliver(first.session, routed, parcel, now) {
+            delivery.taken += 1;
+        } else {
+            self.count_dropped();
+        }
+    }
+
+    /// Sends a message to a session now, or lets it wait. Answers false if a limit left no place for it.
+    pub(crate) fn deliver(&mut self, id: usize, routed: &Routed<'_>, parcel: Parcel<'_>, now: u64) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return true };
+        let connection = session.connection;
+        let Some(link) = connection.and_then(|connection| self.connections.get_mut(&connection)) else {
+            // Nobody is there: QoS 0 is not kept for later.
+            if parcel.qos == QoS::AtMostOnce {
+                return true;
+            }
+            let waiting = wait(routed, parcel);
+            return session.enqueue(waiting, &mut self.held, &self.limits);
+        };
+        let has_room = link.output.pending().len() < self.limits.output;
+        let mut envelope =
+            Envelope { qos: parcel.qos, dup: false, retain: parcel.retain, packet_id: None, ids: parcel.ids };
+        if parcel.qos == QoS::AtMostOnce {
+            if has_room {
+                encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes);
+            }
+        } else if has_room && session.waiting.is_empty() && session.flying.len() < link.window {
+            if self.held + routed.content.cost() > self.limits.queue_bytes {
+                return false;
+            }
+            let packet_id = session.next_id();
+            envelope.packet_id = Some(packet_id);
+            // A packet longer than the client takes is not sent, as if it were delivered (§3.1.2.11.4).
+            if encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
+                let waiting = wait(routed, parcel);
+                self.held += waiting.cost();
+                session.flying.push_back(Flying {
+                    packet_id,
+                    stage: first_stage(parcel.qos),
+                    message: Some(waiting),
+                });
+            }
+        } else {
+            let waiting = wait(routed, parcel);
+            return session.enqueue(waiting, &mut self.held, &self.limits);
+        }
+        if has_room {
+            if let Some(connection) = connection {
+                self.attend(connection);
+            }
+            return true;
+        }
+        let waiting = wait(routed, parcel);
+        session.enqueue(waiting, &mut self.held, &self.limits)
+    }
+
+    /// Sends what waits for a session, as far as window and output allow. The grants as they are now decide.
+    pub(crate) fn pump(&mut self, id: usize, now: u64) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(connection) = session.connection else { return };
+        let Some(link) = self.connections.get_mut(&connection) else { return };
+        let mut sent = false;
+        while link.output.pending().len() < self.limits.output {
+            let Some(waiting) = session.next_waiting(link.window, &mut self.held) else { break };
+            let stays = !waiting.message.is_expired(now)
+                && covers(&self.policy, &waiting.message, session.sid.as_ref());
+            if !stays {
+                continue;
+            }
+            let mut envelope = Envelope {
+                qos: waiting.qos,
+                dup: false,
+                retain: waiting.retain,
+                packet_id: None,
+                ids: &waiting.ids,
+            };
+            let packet_id = session.next_id();
+            envelope.packet_id = (waiting.qos != QoS::AtMostOnce).then_some(packet_id);
+            let content = waiting.message.content();
+            if !encode(content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
+                continue;
+            }
+            sent = true;
+            if waiting.qos != QoS::AtMostOnce {
+                self.held += waiting.cost();
+                let stage = first_stage(waiting.qos);
+                session.flying.push_back(Flying { packet_id, stage, message: Some(waiting) });
+            }
+        }
+        if sent {
+            self.attend(connection);
+        }
+    }
+
+    /// [`Self::pump`] for every connected session.
+    pub(crate) fn pump_all(&mut self, now: u64) {
+        let connected: Vec<usize> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.connection.is_some() && !session.waiting.is_empty())
+            .map(|(id, _)| id)
+            .collect();
+        for id in connected {
+            self.pump(id, now);
+        }
+    }
+}
+
+fn wait(routed: &Routed<'_>, parcel: Parcel<'_>) -> Waiting {
+    Waiting { message: routed.keep(), qos: parcel.qos, retain: parcel.retain, ids: parcel.ids.into() }
+}
+
+const fn first_stage(qos: QoS) -> Stage {
+    match qos {
+        QoS::AtMostOnce | QoS::AtLeastOnce => Stage::Ack,
+        QoS::ExactlyOnce => Stage::Rec,
+    }
+}

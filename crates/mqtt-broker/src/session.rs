@@ -1,0 +1,187 @@
+//! One client's session (§4.1): subscriptions, messages waiting and in flight, the will.
+
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::tree::Entry;
+use mqtt_wire::QoS;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+pub(crate) struct Session {
+    /// Where the broker finds it.
+    pub(crate) key: Box<str>,
+    pub(crate) sid: Option<Rc<str>>,
+    pub(crate) connection: Option<usize>,
+    /// Seconds that it outlives its connection.
+    pub(crate) expiry: u32,
+    pub(crate) expires_at: Option<u64>,
+    pub(crate) subscriptions: Vec<Subscribed>,
+    pub(crate) waiting: VecDeque<Waiting>,
+    /// How many of those have QoS 0.
+    waiting_qos0: usize,
+    pub(crate) flying: VecDeque<Flying>,
+    last_id: u16,
+    /// Packet identifiers of QoS 2 messages received and not yet released.
+    pub(crate) received: Vec<u16>,
+    pub(crate) will: Option<Will>,
+    pub(crate) will_at: Option<u64>,
+}
+
+/// A subscription as the client wrote it.
+pub(crate) struct Subscribed {
+    pub(crate) filter: Box<str>,
+    pub(crate) entry: Entry,
+}
+
+/// A message that waits for its turn.
+pub(crate) struct Waiting {
+    pub(crate) message: Rc<Message>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) ids: Box<[u32]>,
+}
+
+/// A message that was sent with QoS 1 or 2 and is not acknowledged.
+pub(crate) struct Flying {
+    pub(crate) packet_id: u16,
+    pub(crate) stage: Stage,
+    /// Gone once it need not be sent again: after PUBREC, or when a grant ended.
+    pub(crate) message: Option<Waiting>,
+}
+
+/// What the client has to send next: PUBACK, PUBREC or PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Ack,
+    Rec,
+    Comp,
+}
+
+/// The will of a connection (§3.1.2.5).
+pub(crate) struct Will {
+    pub(crate) message: Message,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) delay: u32,
+    /// Message expiry interval: it counts from the publishing on.
+    pub(crate) expiry: Option<u32>,
+}
+
+impl Session {
+    pub(crate) fn new(key: Box<str>, sid: Option<Rc<str>>) -> Session {
+        Session {
+            key,
+            sid,
+            connection: None,
+            expiry: 0,
+            expires_at: None,
+            subscriptions: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_qos0: 0,
+            flying: VecDeque::new(),
+            last_id: 0,
+            received: Vec::new(),
+            will: None,
+            will_at: None,
+        }
+    }
+
+    /// A packet identifier that is not in use. There always is one: the window is smaller than their number.
+    pub(crate) fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.flying.iter().any(|flying| flying.packet_id == self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// Bytes held by messages that wait or fly.
+    pub(crate) fn held(&self) -> usize {
+        let waiting = self.waiting.iter();
+        waiting
+            .chain(self.flying.iter().filter_map(|flying| flying.message.as_ref()))
+            .map(Waiting::cost)
+            .sum()
+    }
+
+    /// Lets a message wait. At a limit messages of QoS 0 give way, oldest first, but only to others.
+    /// Answers whether the message was taken. `held` counts the bytes of all sessions.
+    pub(crate) fn enqueue(&mut self, waiting: Waiting, held: &mut usize, limits: &Limits) -> bool {
+        let cost = waiting.cost();
+        while self.waiting.len() >= limits.queue_messages || *held + cost > limits.queue_bytes {
+            if waiting.qos == QoS::AtMostOnce || !self.drop_oldest_qos0(held) {
+                return false;
+            }
+        }
+        *held += cost;
+        self.waiting_qos0 += usize::from(waiting.qos == QoS::AtMostOnce);
+        self.waiting.push_back(waiting);
+        true
+    }
+
+    fn drop_oldest_qos0(&mut self, held: &mut usize) -> bool {
+        if self.waiting_qos0 == 0 {
+            return false;
+        }
+        match self.waiting.iter().position(|waiting| waiting.qos == QoS::AtMostOnce) {
+            Some(at) => self.take(at, held).is_some(),
+            None => false,
+        }
+    }
+
+    /// Takes a waiting message out; its cost is not counted as held any more.
+    fn take(&mut self, at: usize, held: &mut usize) -> Option<Waiting> {
+        let waiting = self.waiting.remove(at)?;
+        self.waiting_qos0 -= usize::from(waiting.qos == QoS::AtMostOnce);
+        *held -= waiting.cost();
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to_fit();
+        }
+        Some(waiting)
+    }
+
+    /// The next message that can be sent with a window of so many acknowledgements outstanding: while the window is
+    /// closed, QoS 0 goes past the others.
+    pub(crate) fn next_waiting(&mut self, window: usize, held: &mut usize) -> Option<Waiting> {
+        if self.flying.len() < window {
+            return self.take(0, held);
+        }
+        if self.waiting_qos0 == 0 {
+            return None;
+        }
+        let at = self.waiting.iter().position(|waiting| waiting.qos == QoS::AtMostOnce)?;
+        self.take(at, held)
+    }
+
+    /// Keeps only those messages, waiting or in flight, that `keep` chooses. A packet identifier in flight stays taken
+    /// until the client acknowledges it.
+    pub(crate) fn retain(&mut self, held: &mut usize, keep: impl Fn(&Message) -> bool) {
+        let before = self.held();
+        self.waiting.retain(|waiting| keep(&waiting.message));
+        for flying in &mut self.flying {
+            if flying.message.as_ref().is_some_and(|waiting| !keep(&waiting.message)) {
+                flying.message = None;
+            }
+        }
+        self.recount(before, held);
+    }
+
+    /// A connection has ended: what was not worth keeping goes.
+    pub(crate) fn drop_qos0(&mut self, held: &mut usize) {
+        let before = self.held();
+        self.waiting.retain(|waiting| waiting.qos != QoS::AtMostOnce);
+        self.recount(before, held);
+    }
+
+    fn recount(&mut self, before: usize, held: &mut usize) {
+        self.waiting_qos0 = self.waiting.iter().filter(|waiting| waiting.qos == QoS::AtMostOnce).count();
+        *held = (*held + self.held()).saturating_sub(before);
+    }
+}
+
+impl Waiting {
+    pub(crate) fn cost(&self) -> usize {
+        self.message.cost()
+    }
+}

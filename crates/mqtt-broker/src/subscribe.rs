@@ -1,0 +1,138 @@
+//! SUBSCRIBE and UNSUBSCRIBE (§3.8, §3.10).
+
+use crate::broker::{Broker, group_name};
+use crate::message::Routed;
+use crate::publish::Parcel;
+use crate::session::Subscribed;
+use crate::tree::{Entry, shared};
+use mqtt_wire::{
+    Packet, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe,
+};
+use std::rc::Rc;
+
+impl Broker {
+    pub(crate) fn subscribed(
+        &mut self,
+        connection: usize,
+        session: usize,
+        subscribe: &Subscribe<'_>,
+        now: u64,
+    ) {
+        let id = subscribe.properties.subscription_identifier().unwrap_or(0);
+        let mut codes = Vec::new();
+        let mut wanted = Vec::new();
+        for subscription in subscribe.filters.iter() {
+            let code = match self.subscribe(session, &subscription, id) {
+                Ok(is_new) => {
+                    if sends_retained(&subscription, is_new) {
+                        wanted.push(subscription);
+                    }
+                    ReasonCode(subscription.qos.bits())
+                }
+                Err(reason) => reason,
+            };
+            codes.push(code.0);
+        }
+        let packet_id = subscribe.packet_id;
+        self.send(
+            connection,
+            &Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &codes }),
+        );
+        for subscription in wanted {
+            self.send_retained(session, &subscription, id, now);
+        }
+    }
+
+    /// Adds or replaces one subscription; answers whether it is new.
+    fn subscribe(
+        &mut self,
+        id: usize,
+        wanted: &Subscription<'_>,
+        identifier: u32,
+    ) -> Result<bool, ReasonCode> {
+        let (group, filter) = shared(wanted.filter);
+        if filter.split('/').count() > self.limits.topic_levels {
+            return Err(ReasonCode::TOPIC_FILTER_INVALID);
+        }
+        let session = self.sessions.get_mut(id).ok_or(ReasonCode::UNSPECIFIED_ERROR)?;
+        if !self.policy.may_subscribe(session.sid.as_ref(), filter) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
+        let entry = Entry {
+            session: id,
+            qos: wanted.qos,
+            no_local: wanted.no_local,
+            retain_as_published: wanted.retain_as_published,
+            id: identifier,
+        };
+        let at = session.subscriptions.iter().position(|known| *known.filter == *wanted.filter);
+        if at.is_none() && session.subscriptions.len() >= self.limits.subscriptions {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
+        match at.and_then(|at| session.subscriptions.get_mut(at)) {
+            Some(known) => known.entry = entry,
+            None => session.subscriptions.push(Subscribed { filter: wanted.filter.into(), entry }),
+        }
+        let group = group.map(|group| group_name(session.sid.as_ref(), group));
+        self.tree.insert(filter, group.as_deref(), entry);
+        Ok(at.is_none())
+    }
+
+    /// Delivers what is retained for a new subscription (§3.3.1.3): what the grant covers now and covered when it was
+    /// published.
+    fn send_retained(&mut self, id: usize, wanted: &Subscription<'_>, identifier: u32, now: u64) {
+        let Some(sid) = self.sessions.get(id).map(|session| session.sid.clone()) else { return };
+        let found: Vec<_> = self
+            .retained
+            .matching(wanted.filter)
+            .filter(|kept| {
+                let topic = kept.message.content().topic;
+                !kept.message.is_expired(now)
+                    && kept.is_for(&self.policy, sid.as_ref())
+                    && self.policy.may_read(sid.as_ref(), topic)
+            })
+            .map(|kept| (Rc::clone(&kept.message), kept.qos))
+            .collect();
+        let ids: &[u32] = if identifier == 0 { &[] } else { &[identifier] };
+        for (message, qos) in found {
+            let parcel = Parcel { qos: qos.min(wanted.qos), retain: true, ids };
+            if !self.deliver(id, &Routed::of(&message), parcel, now) {
+                self.count_dropped();
+            }
+        }
+    }
+
+    pub(crate) fn unsubscribed(&mut self, connection: usize, session: usize, unsubscribe: &Unsubscribe<'_>) {
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let existed = self.unsubscribe(session, filter);
+            codes.push(if existed { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED }.0);
+        }
+        let packet_id = unsubscribe.packet_id;
+        let answer = UnsubAck { packet_id, properties: Properties::EMPTY, codes: &codes };
+        self.send(connection, &Packet::UnsubAck(answer));
+    }
+
+    fn unsubscribe(&mut self, id: usize, filter: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let Some(at) = session.subscriptions.iter().position(|known| *known.filter == *filter) else {
+            return false;
+        };
+        session.subscriptions.remove(at);
+        let (group, inner) = shared(filter);
+        let group = group.map(|group| group_name(session.sid.as_ref(), group));
+        self.tree.remove(inner, group.as_deref(), id);
+        true
+    }
+}
+
+/// Whether retained messages are due (§3.8.3.1); never for shared subscriptions (§4.8.2).
+fn sends_retained(subscription: &Subscription<'_>, is_new: bool) -> bool {
+    let (group, _) = shared(subscription.filter);
+    group.is_none()
+        && match subscription.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DontSend => false,
+        }
+}

@@ -1,1 +1,101 @@
-//! The personal cloud middleware: one owner's private MQTT broker.
+//! The personal cloud middleware: one owner's private MQTT broker, as a process without a network.
+//!
+//! [`mqtt_broker`] does the work. Here is the shell around it: command line, listeners, who may connect ([`door`]),
+//! the way out (SIGTERM or a control message), and the sandbox that the process runtime insists on ([`sandbox`]).
+//! No configuration file, no `/etc`, no `/proc`: it runs from an empty image.
+
+pub mod args;
+pub mod door;
+mod inherit;
+mod log;
+pub mod sandbox;
+
+use args::{Listen, Options};
+use door::PreambleDoor;
+use mqtt_broker::net::{Door, Plain, Server};
+use mqtt_broker::{Broker, Limits, Policy};
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+/// What the `pcm` binary does, for programs that carry it along. `args` begin with the program's name.
+///
+/// Exit code 0 after draining, 1 when something failed, 2 for a wrong command line.
+pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match args::parse(args.skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            log::line(format_args!("{error}\n{}", args::USAGE));
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(()) => {
+            log::line(format_args!("stopped"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::line(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Listens, locks itself in, serves, drains.
+///
+/// # Errors
+/// A listener that cannot be had, a sandbox that cannot be installed, or a failing poll.
+fn run(options: &Options) -> io::Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let stop = inherit::stop_signals()?;
+    match &options.listen {
+        Listen::Plain(address) => {
+            let listener = std::net::TcpListener::bind(address)?;
+            let bound = listener.local_addr()?;
+            let mut server = Server::new(Broker::new(Limits::PLAIN, Policy::Open, seed()), Plain)?;
+            server.listen_tcp(listener)?;
+            lock_in(options)?;
+            writeln!(io::stdout(), "{bound}")?;
+            log::line(format_args!("plain broker, anonymous, listening"));
+            serve(server, stop)
+        }
+        Listen::Directory(directory, peer_uid) => personal(options, door::bind(directory)?, *peer_uid, stop),
+        Listen::Descriptor(descriptor, peer_uid) => {
+            personal(options, inherit::listener(*descriptor)?, *peer_uid, stop)
+        }
+    }
+}
+
+fn personal(
+    options: &Options,
+    listener: std::os::unix::net::UnixListener,
+    peer_uid: u32,
+    stop: OwnedFd,
+) -> io::Result<()> {
+    let broker = Broker::new(Limits::PERSONAL, Policy::Granted(None), seed());
+    let mut server = Server::new(broker, PreambleDoor::new(peer_uid))?;
+    server.listen_unix(listener)?;
+    lock_in(options)?;
+    log::line(format_args!("listening, waiting for grants"));
+    serve(server, stop)
+}
+
+fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
+    server.stop_on(stop)?;
+    server.run()
+}
+
+fn lock_in(options: &Options) -> io::Result<()> {
+    if options.sandbox {
+        sandbox::install().map_err(|error| io::Error::other(format!("no sandbox, so no start: {error}")))?;
+    }
+    Ok(())
+}
+
+/// The standard library's hash seed is the one source of randomness that needs neither a file nor a crate.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -49,6 +49,8 @@ pub enum Cause {
     TokenEnded,
     /// The grant or the token was revoked.
     Revoked,
+    /// Something changed that this session may depend on, and what is granted now cannot be learned.
+    Unchecked,
     /// Re-authentication with a token that is not good for this session.
     ReauthenticationRefused,
     /// Too much at once: subscriptions in flight.
@@ -90,11 +92,15 @@ impl Cause {
             }
             Self::OutOfOrder => row(R::PROTOCOL_ERROR, 3, Level::INFO, 400, "packet may not come now"),
             Self::ConnectTimeout => row(R::KEEP_ALIVE_TIMEOUT, 3, Level::INFO, 408, "no CONNECT in time"),
-            Self::ClientId => row(R::CLIENT_IDENTIFIER_NOT_VALID, 2, Level::INFO, 400, "client id is not valid"),
+            Self::ClientId => {
+                row(R::CLIENT_IDENTIFIER_NOT_VALID, 2, Level::INFO, 400, "client id is not valid")
+            }
             Self::BadCredentials => {
                 row(R::BAD_USER_NAME_OR_PASSWORD, 4, Level::INFO, 401, "no bearer token where one must be")
             }
-            Self::UnknownIssuer => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token of an unknown issuer"),
+            Self::UnknownIssuer => {
+                row(R::BAD_USER_NAME_OR_PASSWORD, 4, Level::INFO, 401, "token of an unknown issuer")
+            }
             Self::AuthenticationMethod => {
                 row(R::BAD_AUTHENTICATION_METHOD, 5, Level::INFO, 400, "authentication method is not Bearer")
             }
@@ -105,7 +111,7 @@ impl Cause {
             }
             Self::DidpUnavailable => row(R::SERVER_UNAVAILABLE, 3, Level::WARN, 503, "DIdP is not available"),
             Self::PcmUnavailable => row(R::SERVER_UNAVAILABLE, 3, Level::ERROR, 503, "PCM is not available"),
-            Self::PcmCapacity => row(R::SERVER_BUSY, 3, Level::ERROR, 503, "no room for another PCM"),
+            Self::PcmCapacity => row(R::QUOTA_EXCEEDED, 3, Level::ERROR, 503, "no room for another PCM"),
             Self::PcmRefused(reason) => {
                 row(reason, reason.v311_connack(), Level::WARN, 503, "PCM refused the session")
             }
@@ -117,6 +123,7 @@ impl Cause {
             Self::ClientBlocked => row(R::QUOTA_EXCEEDED, 3, Level::WARN, 408, "client does not read"),
             Self::TokenEnded => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token has ended"),
             Self::Revoked => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token or grant was revoked"),
+            Self::Unchecked => row(R::SERVER_BUSY, 3, Level::WARN, 503, "grant cannot be checked"),
             Self::ReauthenticationRefused => {
                 row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "re-authentication was refused")
             }
@@ -154,7 +161,7 @@ mod tests {
         let codes = |cause: Cause| (cause.row().v5.0, cause.row().v3);
         assert_eq!(codes(Cause::BadCredentials), (0x86, 4));
         assert_eq!(codes(Cause::InactiveToken), (0x87, 5));
-        assert_eq!(codes(Cause::UnknownIssuer), (0x87, 5));
+        assert_eq!(codes(Cause::UnknownIssuer), (0x86, 4));
         assert_eq!(codes(Cause::AuthenticationMethod), (0x8C, 5));
         assert_eq!(codes(Cause::DidpUnavailable), (0x88, 3));
         assert_eq!(codes(Cause::PcmUnavailable), (0x88, 3));
@@ -185,6 +192,7 @@ mod tests {
             Cause::ClientBlocked,
             Cause::TokenEnded,
             Cause::Revoked,
+            Cause::Unchecked,
             Cause::ReauthenticationRefused,
             Cause::Quota,
             Cause::TopicAlias,

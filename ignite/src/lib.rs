@@ -5,12 +5,21 @@
 //! other role of this program, the only one that may hold the container engine's socket.
 
 pub mod cause;
+mod changes;
 pub mod cli;
 pub mod config;
+mod didp;
+mod gateway;
+mod handshake;
+mod http;
 pub mod keys;
 pub mod launcher;
+mod live;
+mod owners;
 pub mod policy;
+mod relay;
 mod serve;
+mod session;
 
 pub use cli::main_with_args;
 pub use config::Config;

@@ -1,15 +1,23 @@
 //! Puts the gateway's parts together and runs them on listeners that are already bound.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use service::net::Listener;
+use service::net::{Admission, Listener, accept};
 use service::{Clock, Shutdown};
 
 use crate::config::Config;
+use crate::didp::{Didp, events};
+use crate::gateway::Gateway;
+use crate::http;
 use crate::keys::Keys;
+use crate::launcher::client::LauncherClient;
+use crate::owners::Owners;
+use crate::session;
 
 /// The bound listeners; a missing one is off.
 #[derive(Default)]
@@ -66,11 +74,10 @@ fn server_tls(config: &Config) -> anyhow::Result<Option<Arc<rustls::ServerConfig
 /// A file that is missing or is not what it should be.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     server_tls(config)?;
-    let key = &config.master_key_file;
-    Keys::load(key).with_context(|| format!("master key file {}", key.display()))?;
+    load_keys(config)?;
     for didp in &config.didp {
-        service::secret::read_secret(&didp.client_secret_file)
-            .with_context(|| format!("client secret of [[didp]] {}", didp.tag))?;
+        let limit = Duration::from_secs(config.limits.didp_seconds);
+        Didp::new(didp, &config.resource, limit).with_context(|| format!("[[didp]] {}", didp.tag))?;
     }
     Ok(())
 }
@@ -85,8 +92,47 @@ pub async fn run(
     clock: Clock,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    check(&config)?;
-    let _ = (listeners, clock);
+    let limits = config.limits.clone();
+    let request_limit = Duration::from_secs(limits.didp_seconds);
+    let mut didps = HashMap::new();
+    for didp in &config.didp {
+        let known = Didp::new(didp, &config.resource, request_limit)
+            .with_context(|| format!("[[didp]] {}", didp.tag))?;
+        didps.insert(didp.tag.clone(), Arc::new(known));
+    }
+    let launcher = LauncherClient::new(&config.launcher.socket);
+    let gateway = Arc::new(Gateway {
+        keys: Arc::new(load_keys(&config)?),
+        didps,
+        owners: Owners::new(launcher, Duration::from_secs(limits.launch_seconds)),
+        sessions: Arc::default(),
+        admission: Admission::new(limits.connections, limits.connections_per_address),
+        cors_origins: config.cors_origins,
+        limits,
+        clock,
+        shutdown: shutdown.clone(),
+    });
+    for didp in gateway.didps.values() {
+        shutdown.spawn(events::listen(Arc::clone(&gateway), Arc::clone(didp)));
+    }
+    let admission = &gateway.admission;
+    for listener in listeners.mqtt {
+        let gateway = Arc::clone(&gateway);
+        let serving = accept(listener, admission.clone(), shutdown.clone(), move |stream, _peer| {
+            session::run(Arc::clone(&gateway), Box::new(stream))
+        });
+        shutdown.spawn(serving);
+    }
+    let router = http::router(Arc::clone(&gateway));
+    for listener in listeners.http {
+        shutdown.spawn(service::http::serve(listener, router.clone(), admission.clone(), shutdown.clone()));
+    }
+    tracing::info!(event = "serving", "the gateway serves");
     shutdown.begun().await;
     Ok(())
+}
+
+fn load_keys(config: &Config) -> anyhow::Result<Keys> {
+    let file = &config.master_key_file;
+    Keys::load(file).with_context(|| format!("master key file {}", file.display()))
 }

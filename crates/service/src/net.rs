@@ -75,7 +75,8 @@ impl Admission {
         Self { all: Arc::new(Semaphore::new(connections)), per_address, addresses: Arc::default() }
     }
 
-    fn admit(&self, address: IpAddr) -> Option<Permit> {
+    /// A place for a connection from `address`; `None` if there is none left.
+    pub fn admit(&self, address: IpAddr) -> Option<Permit> {
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let count = addresses.entry(address).or_default();
@@ -88,7 +89,7 @@ impl Admission {
 }
 
 /// Held as long as a connection lives.
-struct Permit {
+pub struct Permit {
     address: IpAddr,
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
     _all: OwnedSemaphorePermit,

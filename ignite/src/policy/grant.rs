@@ -136,7 +136,8 @@ impl AppRole {
 
 /// True for what the DIdP draws as identifiers: 1 to 64 base64url characters.
 pub fn is_identifier(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn device(token: &ActiveToken, label: &str) -> Result<DeviceRole, Incoherent> {

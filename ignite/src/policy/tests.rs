@@ -88,7 +88,9 @@ fn a_device_publishes_its_data_under_its_own_label() {
 fn no_device_can_speak_for_another_or_leave_its_tree() {
     // Whatever a device writes stays below its own label, another's label included.
     assert_eq!(up(&device(), "d/lab2/temperature").as_deref(), Ok("d/lab1/lab2/temperature"));
-    for topic in ["c/heater", "c/lab2/heater", "s/reported", "$SYS/x", "$share/g/d/x", "d", "d/", "/d/x", "d//x"] {
+    for topic in
+        ["c/heater", "c/lab2/heater", "s/reported", "$SYS/x", "$share/g/d/x", "d", "d/", "/d/x", "d//x"]
+    {
         assert_eq!(up(&device(), topic), Err(ReasonCode::NOT_AUTHORIZED), "{topic}");
     }
     assert_eq!(up(&device(), "d/a/b/c/e/f"), Err(ReasonCode::NOT_AUTHORIZED), "five levels");
@@ -110,14 +112,18 @@ fn a_devices_wildcards_mean_its_own_commands() {
     assert_eq!(filter(&device(), "+/#").as_deref(), Ok("c/lab1/#"));
     assert_eq!(filter(&device(), "+/heater").as_deref(), Ok("c/lab1/heater"));
     assert_eq!(filter(&device(), "c/a/b/c/e/#").as_deref(), Ok("c/lab1/a/b/c/e/#"), "# includes its parent");
-    for nothing in ["c", "+", "d/#", "d/temperature", "$SYS/#", "c/a/b/c/d/e", "c/a/b/c/d/e/#", "c//x", "c/", "/#"] {
+    for nothing in
+        ["c", "+", "d/#", "d/temperature", "$SYS/#", "c/a/b/c/d/e", "c/a/b/c/d/e/#", "c//x", "c/", "/#"]
+    {
         assert_eq!(filter(&device(), nothing), Err(ReasonCode::NOT_AUTHORIZED), "{nothing}");
     }
 }
 
 #[test]
 fn a_delivery_for_another_device_is_dropped() {
-    for topic in ["c/lab2/heater", "c/lab11/heater", "c/lab1", "d/lab1/temperature", "c/lab1/a/b/c/d/e", "heater"] {
+    for topic in
+        ["c/lab2/heater", "c/lab11/heater", "c/lab1", "d/lab1/temperature", "c/lab1/a/b/c/d/e", "heater"]
+    {
         assert_eq!(down(&device(), topic), None, "{topic}");
     }
 }
@@ -143,7 +149,11 @@ fn an_app_knows_devices_by_its_own_handles() {
     assert_eq!(filter(&app(), &format!("d/{handle}/temperature")).as_deref(), Ok("d/lab1/temperature"));
     assert_eq!(filter(&app(), &format!("d/{handle}/#")).as_deref(), Ok("d/lab1/#"));
     assert_eq!(up(&app(), &format!("c/{handle}/heater")).as_deref(), Ok("c/lab1/heater"));
-    assert_eq!(filter(&app(), "d/lab1/temperature"), Err(ReasonCode::NOT_AUTHORIZED), "a label is no name here");
+    assert_eq!(
+        filter(&app(), "d/lab1/temperature"),
+        Err(ReasonCode::NOT_AUTHORIZED),
+        "a label is no name here"
+    );
     assert_eq!(up(&app(), "c/lab1/heater"), Err(ReasonCode::NOT_AUTHORIZED));
 }
 
@@ -206,7 +216,11 @@ fn an_app_commands_only_what_it_may() {
         vec![detail("lab1", &[Action::Read, Action::Command])],
     );
     let reading = Grant::from_token(&reading, &keys()).unwrap();
-    assert_eq!(up(&reading, &format!("c/{}/heater", handle("lab1"))), Err(ReasonCode::NOT_AUTHORIZED), "scope");
+    assert_eq!(
+        up(&reading, &format!("c/{}/heater", handle("lab1"))),
+        Err(ReasonCode::NOT_AUTHORIZED),
+        "scope"
+    );
 }
 
 #[test]
@@ -236,7 +250,9 @@ fn a_response_topic_lies_in_the_addressed_devices_data() {
     let command = format!("c/{one}/heater");
     let good = publish(&app(), &command, Some(&format!("d/{one}/answer")), LONGEST).unwrap();
     assert_eq!(good.response.as_deref(), Some("d/lab1/answer"));
-    for bad in [format!("d/{two}/answer"), format!("c/{one}/heater"), "d/lab1/answer".to_owned(), "x".to_owned()] {
+    for bad in
+        [format!("d/{two}/answer"), format!("c/{one}/heater"), "d/lab1/answer".to_owned(), "x".to_owned()]
+    {
         let verdict = publish(&app(), &command, Some(&bad), LONGEST);
         assert_eq!(verdict, Err(ReasonCode::TOPIC_NAME_INVALID), "{bad}");
     }
@@ -287,7 +303,8 @@ fn an_answer_that_contradicts_itself_is_no_grant() {
 
 #[test]
 fn an_app_cannot_use_device_scopes_nor_a_device_an_apps() {
-    let grant = Grant::from_token(&token(None, Scope::DEVICE, vec![detail("lab1", &[Action::Read])]), &keys());
+    let grant =
+        Grant::from_token(&token(None, Scope::DEVICE, vec![detail("lab1", &[Action::Read])]), &keys());
     let grant = grant.unwrap();
     assert!(matches!(grant.role, Role::App(_)));
     assert_eq!(down(&grant, "d/lab1/temperature"), None);

@@ -36,7 +36,8 @@ impl Grant {
     pub fn response_up(&self, topic: &str, response: &str) -> Option<String> {
         match &self.role {
             Role::Device(device) => {
-                let channel = response.strip_prefix("d/").filter(|channel| Channel::is_valid_name(channel))?;
+                let channel =
+                    response.strip_prefix("d/").filter(|channel| Channel::is_valid_name(channel))?;
                 Some(format!("d/{}/{channel}", device.label))
             }
             Role::App(app) => {
@@ -121,8 +122,8 @@ impl DeviceRole {
         let rest = filter.strip_prefix("c/").or_else(|| filter.strip_prefix("+/"))?;
         let named = rest.strip_suffix("/#").unwrap_or(if rest == "#" { "" } else { rest });
         let levels = named.split('/').filter(|_| !named.is_empty());
-        let possible =
-            levels.clone().count() <= CHANNEL_LEVELS && levels.clone().all(|level| level == "+" || is_level(level));
+        let possible = levels.clone().count() <= CHANNEL_LEVELS
+            && levels.clone().all(|level| level == "+" || is_level(level));
         (possible && !rest.is_empty()).then(|| format!("c/{}/{rest}", self.label))
     }
 }

@@ -1,0 +1,115 @@
+//! What a change at a DIdP does here: to the owner's PCM, to the sessions that run.
+//!
+//! A change is final within a second: sessions are ended first, and whatever cannot be checked or handed on ends the
+//! sessions that depend on it. Reading the events is `didp::events`'s.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use oauth_wire::{Event, EventKind};
+
+use crate::cause::Cause;
+use crate::didp::Didp;
+use crate::gateway::Gateway;
+use crate::live::{Live, OwnerId};
+
+/// Introspections at once.
+const AT_ONCE: usize = 16;
+
+/// Deals with one event. What needs requests goes on in a task of its own, so that one slow owner does not keep the next
+/// one's revocation waiting.
+pub(crate) fn react(gateway: &Arc<Gateway>, didp: &Arc<Didp>, event: &Event) {
+    match (event.kind, &event.sid, &event.sub) {
+        (EventKind::Revoked, Some(sid), _) => {
+            for live in gateway.sessions.of_grant(&didp.issuer, sid) {
+                live.end(Cause::Revoked);
+            }
+        }
+        (EventKind::Changed, _, Some(sub)) => {
+            let owner = OwnerId { iss: didp.issuer.clone(), sub: sub.clone() };
+            let (gateway, didp) = (Arc::clone(gateway), Arc::clone(didp));
+            gateway.shutdown.clone().spawn(async move { changed(&gateway, &didp, &owner).await });
+        }
+        (EventKind::Erased, _, Some(sub)) => {
+            let owner = OwnerId { iss: didp.issuer.clone(), sub: sub.clone() };
+            for live in gateway.sessions.of_owner(&owner) {
+                live.end(Cause::Revoked);
+            }
+            let gateway = Arc::clone(gateway);
+            gateway.shutdown.clone().spawn(async move { gateway.owners.erase(&gateway, &owner).await });
+        }
+        (EventKind::Head | EventKind::Gap, _, _) => {}
+        (EventKind::Changed | EventKind::Revoked | EventKind::Erased, _, _) => {
+            tracing::warn!(event = "event_without_subject", issuer = didp.issuer);
+        }
+    }
+}
+
+/// The grants of one owner changed: the PCM gets the new ones, every session is asked about again. What cannot be done ends
+/// the sessions: they may be what the change was about.
+async fn changed(gateway: &Arc<Gateway>, didp: &Arc<Didp>, owner: &OwnerId) {
+    let handing_on = async {
+        if let Err(cause) = gateway.owners.refresh(gateway, didp, owner).await {
+            cause.log("grants_not_handed_on", "");
+            end_all(gateway.sessions.of_owner(owner));
+        }
+    };
+    let checking = stream::iter(gateway.sessions.of_owner(owner))
+        .for_each_concurrent(AT_ONCE, |live| check_or_end(Arc::clone(gateway), live));
+    tokio::join!(handing_on, checking);
+}
+
+async fn check_or_end(gateway: Arc<Gateway>, live: Arc<Live>) {
+    if introspect_again(&gateway, &live).await.is_err() {
+        live.end(Cause::Unchecked);
+    }
+}
+
+fn end_all(sessions: Vec<Arc<Live>>) {
+    for live in sessions {
+        live.end(Cause::Unchecked);
+    }
+}
+
+/// Asks again about everything that lives under one issuer, and hands every linked PCM its owner's current grants.
+///
+/// While a DIdP is away nothing is known about its tokens. Their sessions go on until the tokens end, as they would without
+/// a revocation; the log and `/readyz` say that revocations do not come in.
+pub(crate) async fn check_all(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
+    let handing_on = stream::iter(gateway.owners.linked(&didp.issuer))
+        .for_each_concurrent(AT_ONCE, |owner| hand_on(Arc::clone(gateway), Arc::clone(didp), owner));
+    let checking = stream::iter(gateway.sessions.of_issuer(&didp.issuer))
+        .for_each_concurrent(AT_ONCE, |live| check_if_possible(Arc::clone(gateway), live));
+    tokio::join!(handing_on, checking);
+}
+
+async fn hand_on(gateway: Arc<Gateway>, didp: Arc<Didp>, owner: OwnerId) {
+    match gateway.owners.refresh(&gateway, &didp, &owner).await {
+        Ok(()) | Err(Cause::DidpUnavailable) => {}
+        Err(cause) => {
+            cause.log("grants_not_handed_on", "");
+            end_all(gateway.sessions.of_owner(&owner));
+        }
+    }
+}
+
+async fn check_if_possible(gateway: Arc<Gateway>, live: Arc<Live>) {
+    // Not possible: the session goes on, see above.
+    let _ = introspect_again(&gateway, &live).await;
+}
+
+/// Asks about one session's token: an inactive one ends it, a narrowed grant replaces the old one.
+///
+/// # Errors
+/// The DIdP could not be asked; the session is as it was.
+pub(crate) async fn introspect_again(gateway: &Gateway, live: &Live) -> Result<(), Cause> {
+    let token = live.token.lock().await;
+    match gateway.introspect(&token).await {
+        Ok(grant) if grant.sid == live.sid && OwnerId::of(&grant) == live.owner => live.go_on(grant),
+        Ok(_) => live.end(Cause::Revoked),
+        Err(Cause::DidpUnavailable) => return Err(Cause::DidpUnavailable),
+        Err(_) => live.end(Cause::Revoked),
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What all sessions share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use service::net::Admission;
+use service::{Clock, Shutdown};
+use zeroize::Zeroizing;
+
+use crate::cause::Cause;
+use crate::config::Limits;
+use crate::didp::Didp;
+use crate::keys::Keys;
+use crate::live::Registry;
+use crate::owners::Owners;
+use crate::policy::Grant;
+
+/// What all sessions share.
+pub(crate) struct Gateway {
+    pub(crate) limits: Limits,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) didps: HashMap<String, Arc<Didp>>,
+    pub(crate) owners: Owners,
+    pub(crate) sessions: Arc<Registry>,
+    pub(crate) admission: Admission,
+    pub(crate) cors_origins: Vec<String>,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Longest token that is worth asking about.
+const LONGEST_TOKEN: usize = 256;
+
+impl Gateway {
+    /// The DIdP whose tag a token bears.
+    ///
+    /// # Errors
+    /// [`Cause::BadCredentials`] if it has not the form of a token, [`Cause::UnknownIssuer`]; nothing was sent anywhere.
+    pub(crate) fn issuer_of(&self, token: &str) -> Result<&Arc<Didp>, Cause> {
+        let (tag, secret) = token.split_once('.').ok_or(Cause::BadCredentials)?;
+        let plain =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b'=');
+        if token.len() > LONGEST_TOKEN || secret.is_empty() || !token.bytes().all(plain) {
+            return Err(Cause::BadCredentials);
+        }
+        self.didps.get(tag).ok_or(Cause::UnknownIssuer)
+    }
+
+    /// What a token lets its holder do now.
+    ///
+    /// # Errors
+    /// [`Cause::InactiveToken`], [`Cause::DidpUnavailable`], or what [`Self::issuer_of`] says.
+    pub(crate) async fn introspect(&self, token: &str) -> Result<Arc<Grant>, Cause> {
+        let didp = self.issuer_of(token)?;
+        let active = didp.introspect(token).await.map_err(|error| {
+            tracing::warn!(event = "introspection_failed", issuer = didp.issuer, %error);
+            Cause::DidpUnavailable
+        })?;
+        let active = active.ok_or(Cause::InactiveToken)?;
+        let grant = Grant::from_token(&active, &self.keys).map_err(|error| {
+            tracing::warn!(event = "introspection_failed", issuer = didp.issuer, %error);
+            Cause::DidpUnavailable
+        })?;
+        if grant.has_ended(self.clock.now()) {
+            return Err(Cause::InactiveToken);
+        }
+        Ok(Arc::new(grant))
+    }
+
+    /// Whether revocations reach this gateway from every DIdP.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.didps.values().all(|didp| didp.is_listening())
+    }
+}
+
+/// A bearer token, wiped when it is dropped.
+pub(crate) type Token = Zeroizing<String>;

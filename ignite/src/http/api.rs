@@ -1,0 +1,320 @@
+//! The HTTP API: `Authorization: Bearer` only (RFC 6750 §2.1), answers and errors in JSON.
+//!
+//! Everything but the list of devices goes through an MQTT session of its own ([`super::client`]), and so through the same
+//! policy as any client.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use futures_util::stream;
+use mqtt_wire::{
+    Filters, Packet, Properties, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription,
+};
+use oauth_wire::Channel;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::client::{Client, decode};
+use crate::cause::Cause;
+use crate::gateway::{Gateway, Token};
+use crate::policy::grant::{AppRole, Role};
+
+/// Time for a value or an acknowledgement.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often an event stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// An error answer: RFC 6750 §3 for what concerns the token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Problem {
+    status: StatusCode,
+    error: &'static str,
+    description: &'static str,
+}
+
+impl Problem {
+    pub(super) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "no such resource");
+    pub(super) const TOO_MANY: Self =
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "too many connections");
+    const NO_TOKEN: Self = Self::new(StatusCode::UNAUTHORIZED, "", "a bearer token is needed");
+    const INVALID_TOKEN: Self =
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "the token may not be used here");
+    const INSUFFICIENT_SCOPE: Self =
+        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "the grant does not cover this");
+    const NO_VALUE: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "there is no value");
+    const UNAVAILABLE: Self =
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again later");
+
+    const fn new(status: StatusCode, error: &'static str, description: &'static str) -> Self {
+        Self { status, error, description }
+    }
+
+    pub(super) const fn bad_request(description: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
+    }
+
+    /// What a CONNACK or PUBACK code means here.
+    fn of_reason(reason: ReasonCode) -> Self {
+        match reason {
+            ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD => Self::INVALID_TOKEN,
+            _ => Self::UNAVAILABLE,
+        }
+    }
+
+    fn of_cause(cause: Cause) -> Self {
+        match cause.row().http {
+            401 => Self::INVALID_TOKEN,
+            _ => Self::UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let error = if self.error.is_empty() { "invalid_request" } else { self.error };
+        let body = Json(json!({"error": error, "error_description": self.description}));
+        let mut response = (self.status, body).into_response();
+        let challenge = match (self.status, self.error) {
+            // Without any token nothing is said but what is wanted (RFC 6750 §3.1).
+            (StatusCode::UNAUTHORIZED, "") => Some(HeaderValue::from_static("Bearer")),
+            (StatusCode::UNAUTHORIZED, _) => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+            (StatusCode::FORBIDDEN, _) => {
+                Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))
+            }
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// `GET /v1/devices`: `[{"handle", "ref", "title", "channels"}]`, the channels that may be read or commanded.
+pub(super) async fn devices(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    query: RawQuery,
+) -> Result<Json<Value>, Problem> {
+    let token = bearer(&headers, &query)?;
+    let grant = gateway.introspect(&token).await.map_err(Problem::of_cause)?;
+    match &grant.role {
+        Role::App(app) => Ok(Json(list(app))),
+        Role::Device(_) => Err(Problem::INSUFFICIENT_SCOPE),
+    }
+}
+
+fn list(app: &AppRole) -> Value {
+    let devices = app.devices.iter().map(|device| {
+        let channels: Vec<&Channel> = device
+            .channels
+            .iter()
+            .filter(|channel| device.may_read(&channel.name) || device.may_command(&channel.name))
+            .collect();
+        let mut entry = json!({"handle": device.handle, "channels": channels});
+        for (name, value) in [("ref", &device.reference), ("title", &device.title)] {
+            if let Some(value) = value {
+                entry[name] = Value::from(value.as_str());
+            }
+        }
+        entry
+    });
+    Value::Array(devices.collect())
+}
+
+/// `GET /v1/d/{handle}/{channel}`: the last value as the device sent it, from the PCM's retained one.
+pub(super) async fn last_value(
+    State(gateway): State<Arc<Gateway>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    query: RawQuery,
+) -> Result<Response, Problem> {
+    let token = bearer(&headers, &query)?;
+    let topic = topic("d", path)?;
+    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let payload =
+        timeout(ANSWER, retained(&mut client, &topic)).await.map_err(|_| Problem::UNAVAILABLE)??;
+    Ok(raw(payload))
+}
+
+/// What is retained on `topic`. A second subscription that sends nothing retained is the mark behind what the first one
+/// sent, since the PCM answers in order.
+async fn retained(client: &mut Client, topic: &str) -> Result<Vec<u8>, Problem> {
+    let mut frames = subscribe(client, topic, RetainHandling::Send).await?;
+    frames.extend(subscribe(client, topic, RetainHandling::DontSend).await?);
+    match frames.first().and_then(|frame| decode(frame)) {
+        Some(Packet::Publish(publish)) => Ok(publish.payload.to_vec()),
+        _ => Err(Problem::NO_VALUE),
+    }
+}
+
+/// The payload in the one type that it surely has; never one that a browser would run.
+fn raw(payload: Vec<u8>) -> Response {
+    let content_type = match std::str::from_utf8(&payload) {
+        Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => "application/json",
+        Ok(_) => "text/plain; charset=utf-8",
+        Err(_) => "application/octet-stream",
+    };
+    ([(header::CONTENT_TYPE, content_type)], payload).into_response()
+}
+
+/// `GET /v1/events?filter=d/#`: server-sent events `{"topic", "payload", "retained"}`. A payload that is JSON stands as such,
+/// other text as a string, other bytes as `payload_base64`.
+pub(super) async fn events(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    query: RawQuery,
+) -> Result<Response, Problem> {
+    let token = bearer(&headers, &query)?;
+    let pairs = url::form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes());
+    let filters: Vec<String> =
+        pairs.filter(|(name, _)| name == "filter").map(|(_, filter)| filter.into_owned()).collect();
+    let filter = match filters.as_slice() {
+        [] => "d/#",
+        [one] if mqtt_wire::topic::is_valid_filter(one) => one,
+        _ => return Err(Problem::bad_request("filter must be one topic filter")),
+    };
+    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let subscribed = timeout(ANSWER, subscribe(&mut client, filter, RetainHandling::Send)).await;
+    let early = VecDeque::from(subscribed.map_err(|_| Problem::UNAVAILABLE)??);
+    let messages = stream::unfold((client, early), |(mut client, mut early)| async move {
+        let frame = match early.pop_front() {
+            Some(frame) => Ok(Some(frame)),
+            None => timeout(KEEP_ALIVE, client.next()).await,
+        };
+        let chunk = match frame {
+            Err(_) => ":\n\n".to_owned(),
+            Ok(frame) => match decode(&frame?)? {
+                Packet::Publish(publish) => format!("data: {}\n\n", message(&publish)),
+                Packet::Disconnect(_) => return None,
+                _ => String::new(),
+            },
+        };
+        Some((Ok::<_, Infallible>(chunk), (client, early)))
+    });
+    Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(messages)).into_response())
+}
+
+fn message(publish: &Publish<'_>) -> Value {
+    let mut message = json!({"topic": publish.topic, "retained": publish.retain});
+    let text = std::str::from_utf8(publish.payload);
+    match (text, text.ok().and_then(|text| serde_json::from_str::<Value>(text).ok())) {
+        (_, Some(value)) => message["payload"] = value,
+        (Ok(text), None) => message["payload"] = Value::from(text),
+        (Err(_), None) => message["payload_base64"] = Value::from(STANDARD.encode(publish.payload)),
+    }
+    message
+}
+
+/// `POST /v1/c/{handle}/{channel}`: the body is the command; 202 once the PCM has it.
+pub(super) async fn command(
+    State(gateway): State<Arc<Gateway>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    query: RawQuery,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Problem> {
+    let token = bearer(&headers, &query)?;
+    let topic = topic("c", path)?;
+    let payload = body.map_err(|_| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the command is too long")
+    })?;
+    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: &topic,
+        packet_id: Some(1),
+        properties: Properties::EMPTY,
+        payload: &payload,
+    };
+    client.send(&Packet::Publish(publish)).await;
+    let acknowledged = timeout(ANSWER, async {
+        loop {
+            let frame = client.next().await.ok_or(Problem::UNAVAILABLE)?;
+            match decode(&frame) {
+                Some(Packet::PubAck(ack)) if ack.reason.is_success() => return Ok(StatusCode::ACCEPTED),
+                Some(Packet::PubAck(ack)) if ack.reason == ReasonCode::NOT_AUTHORIZED => {
+                    return Err(Problem::INSUFFICIENT_SCOPE);
+                }
+                Some(Packet::PubAck(_) | Packet::Disconnect(_)) => return Err(Problem::UNAVAILABLE),
+                _ => {}
+            }
+        }
+    });
+    acknowledged.await.map_err(|_| Problem::UNAVAILABLE)?
+}
+
+/// Subscribes and waits for the answer; messages that come before it are the result.
+async fn subscribe(
+    client: &mut Client,
+    filter: &str,
+    retain_handling: RetainHandling,
+) -> Result<Vec<BytesMut>, Problem> {
+    let wish = Subscription {
+        retain_handling,
+        retain_as_published: true,
+        ..Subscription::new(filter, QoS::AtMostOnce)
+    };
+    let filters = Filters::list(std::slice::from_ref(&wish));
+    client.send(&Packet::Subscribe(Subscribe { packet_id: 1, properties: Properties::EMPTY, filters })).await;
+    let mut early = Vec::new();
+    loop {
+        let frame = client.next().await.ok_or(Problem::UNAVAILABLE)?;
+        match decode(&frame) {
+            Some(Packet::Publish(_)) => early.push(frame),
+            Some(Packet::SubAck(ack)) => {
+                return match ack.reasons().next() {
+                    Some(reason) if reason.is_success() => Ok(early),
+                    Some(ReasonCode::NOT_AUTHORIZED) => Err(Problem::INSUFFICIENT_SCOPE),
+                    _ => Err(Problem::UNAVAILABLE),
+                };
+            }
+            Some(Packet::Disconnect(_)) => return Err(Problem::UNAVAILABLE),
+            _ => {}
+        }
+    }
+}
+
+/// The topic that a path means.
+fn topic(tree: &str, path: Result<Path<(String, String)>, PathRejection>) -> Result<String, Problem> {
+    let Path((handle, channel)) = path.map_err(|_| Problem::NOT_FOUND)?;
+    if crate::policy::grant::is_identifier(&handle) && Channel::is_valid_name(&channel) {
+        Ok(format!("{tree}/{handle}/{channel}"))
+    } else {
+        Err(Problem::NOT_FOUND)
+    }
+}
+
+/// The token of `Authorization: Bearer …`. A token in the query string is refused, whatever else is there (RFC 9700 §4.3.2).
+fn bearer(headers: &HeaderMap, query: &RawQuery) -> Result<Token, Problem> {
+    let pairs = url::form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes());
+    if pairs.into_iter().any(|(name, _)| name == "access_token") {
+        return Err(Problem::bad_request("a token does not belong into a URL"));
+    }
+    let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::NO_TOKEN) };
+    let value = value.to_str().map_err(|_| Problem::NO_TOKEN)?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(Zeroizing::new(token.trim().to_owned()))
+        }
+        _ => Err(Problem::NO_TOKEN),
+    }
+}

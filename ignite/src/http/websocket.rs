@@ -1,0 +1,183 @@
+//! MQTT over WebSocket (MQTT 5 §6): the opening handshake (RFC 6455 §4.2) and a byte stream over binary messages.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Buf as _, Bytes};
+use futures_util::{Sink as _, Stream as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::api::Problem;
+use crate::gateway::Gateway;
+use crate::session;
+
+/// Subprotocols that mean MQTT; the second is what MQTT 3.1 clients say.
+const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+/// Longest message written; a longer packet goes in pieces.
+const LONGEST_MESSAGE: usize = 16 * 1024;
+
+/// `GET /mqtt`: becomes a session.
+pub(super) async fn upgrade(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request<Body>,
+) -> Response {
+    let headers = request.headers();
+    let Some(accept) = accept_key(headers) else {
+        return (
+            StatusCode::UPGRADE_REQUIRED,
+            [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")],
+            "this is MQTT over WebSocket\n",
+        )
+            .into_response();
+    };
+    let Some(subprotocol) = subprotocol(headers) else {
+        return Problem::bad_request("the WebSocket subprotocol must be mqtt").into_response();
+    };
+    // The HTTP connection gives its place back when it becomes a WebSocket.
+    let Some(permit) = gateway.admission.admit(peer.ip()) else {
+        return Problem::TOO_MANY.into_response();
+    };
+    let upgrading = hyper::upgrade::on(&mut request);
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(2 * gateway.limits.packet_bytes))
+        .max_frame_size(Some(2 * gateway.limits.packet_bytes))
+        .write_buffer_size(0)
+        .max_write_buffer_size(8 * LONGEST_MESSAGE);
+    gateway.shutdown.clone().spawn(async move {
+        let _permit = permit;
+        let Ok(upgraded) = upgrading.await else { return };
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        session::run(gateway, Box::new(ByteStream { socket, message: Bytes::new() })).await;
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    response
+}
+
+fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let has = |name, token: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+    };
+    let asked = has(header::CONNECTION, "upgrade")
+        && has(header::UPGRADE, "websocket")
+        && has(header::SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asked)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+fn subprotocol(headers: &HeaderMap) -> Option<&'static str> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let offered: Vec<&str> = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    SUBPROTOCOLS.into_iter().find(|known| offered.contains(known))
+}
+
+/// The bytes of the binary messages; where messages begin and end means nothing (MQTT 5 §6).
+struct ByteStream {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    message: Bytes,
+}
+
+fn broken(error: tungstenite::Error) -> io::Error {
+    match error {
+        tungstenite::Error::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.message.is_empty() {
+            match ready!(Pin::new(&mut this.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) => this.message = bytes,
+                // Pings are answered by the library when it is polled.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Text(_))) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "text message")));
+                }
+                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+            }
+        }
+        let count = buf.remaining().min(this.message.len());
+        buf.put_slice(&this.message[..count]);
+        this.message.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.socket).poll_ready(cx)).map_err(broken)?;
+        let count = bytes.len().min(LONGEST_MESSAGE);
+        let message = Message::Binary(Bytes::copy_from_slice(&bytes[..count]));
+        Pin::new(&mut this.socket).start_send(message).map_err(broken)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx).map_err(broken)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_close(cx).map_err(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_accept_key_is_that_of_rfc_6455() {
+        let mut asked = headers(&[
+            (header::CONNECTION, "keep-alive, Upgrade"),
+            (header::UPGRADE, "WebSocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+            (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        assert_eq!(accept_key(&asked).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        asked.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("8"));
+        assert_eq!(accept_key(&asked), None);
+    }
+
+    #[test]
+    fn a_subprotocol_that_means_mqtt_is_needed() {
+        assert_eq!(
+            subprotocol(&headers(&[(header::SEC_WEBSOCKET_PROTOCOL, "chat, mqttv3.1")])),
+            Some("mqttv3.1")
+        );
+        assert_eq!(subprotocol(&headers(&[(header::SEC_WEBSOCKET_PROTOCOL, "mqtt")])), Some("mqtt"));
+        assert_eq!(subprotocol(&headers(&[(header::SEC_WEBSOCKET_PROTOCOL, "chat")])), None);
+        assert_eq!(subprotocol(&headers(&[])), None);
+    }
+}

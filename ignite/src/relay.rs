@@ -1,0 +1,293 @@
+//! Moves one session's bytes between its client and its owner's PCM.
+//!
+//! One task a session. It reads a side only while both outgoing buffers are short, so that each side's slowness is felt by
+//! the other and nothing grows: a buffer holds [`HIGH_WATER`] bytes and one packet at most. What packets mean is
+//! `exchange`'s; when a session may not go on is told by its [`Order`]s, the clock, and the tokens' ends.
+
+mod exchange;
+mod queue;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use mqtt_wire::frame_len;
+use service::{Clock, Shutdown};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use zeroize::Zeroizing;
+
+use crate::cause::Cause;
+use crate::policy::Grant;
+use exchange::Step;
+pub(crate) use exchange::{Exchange, METHOD, TOPIC_ALIASES, Terms};
+use queue::Queue;
+
+/// Bytes in an outgoing buffer beyond which nothing is read that could add to it.
+const HIGH_WATER: usize = 64 * 1024;
+/// Bytes asked of a socket at a time.
+const READ: usize = 4 * 1024;
+/// Time for the last bytes of a session.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How often time is looked at; a token's end is noticed this much too late at most.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the gateway tells a running session.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// Goes on under this grant.
+    Under(Arc<Grant>),
+    /// Ends.
+    End(Cause),
+}
+
+/// A check of a new token under way.
+pub(crate) type Reauthentication = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
+
+/// What a relay needs beside its two connections.
+pub(crate) struct Surroundings<'a, F> {
+    /// Orders for this session.
+    pub(crate) orders: watch::Receiver<Order>,
+    /// Checks a token for this session; success shows as an order, too.
+    pub(crate) reauthenticate: F,
+    /// Time.
+    pub(crate) clock: &'a Clock,
+    /// Stop of the gateway.
+    pub(crate) shutdown: &'a Shutdown,
+    /// The client's keep alive; zero is none (MQTT 5 §3.1.2.10).
+    pub(crate) keep_alive: Duration,
+    /// Longest packet that is read from the client.
+    pub(crate) longest_packet: usize,
+    /// Time without progress after which a side counts as gone.
+    pub(crate) blocked: Duration,
+}
+
+/// Relays until the session ends; both connections are closed then. The
+/// bytes are what was read behind CONNECT and CONNACK.
+pub(crate) async fn run<C, P, F>(
+    client: C,
+    pcm: P,
+    mut exchange: Exchange,
+    (client_bytes, pcm_bytes): (BytesMut, BytesMut),
+    mut around: Surroundings<'_, F>,
+) -> Cause
+where
+    C: AsyncRead + AsyncWrite + Send,
+    P: AsyncRead + AsyncWrite + Send,
+    F: Fn(Zeroizing<String>) -> Reauthentication + Send,
+{
+    let (mut client_read, mut client_write) = tokio::io::split(client);
+    let (mut pcm_read, mut pcm_write) = tokio::io::split(pcm);
+    let mut client_in = Incoming { bytes: client_bytes, longest: around.longest_packet, ended: false };
+    // The PCM may add what the client's limit does not count: labels for handles.
+    let mut pcm_in = Incoming { bytes: pcm_bytes, longest: 2 * around.longest_packet, ended: false };
+    let (mut client_out, mut pcm_out) = (Outgoing::new(), Outgoing::new());
+    let mut reauthentication: Option<Reauthentication> = None;
+    let mut heard = Instant::now();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let cause = loop {
+        match work_off(&mut exchange, &mut client_in, &mut pcm_in, around.clock) {
+            Step::Continue => {}
+            Step::Reauthenticate(_) if reauthentication.is_some() => break Cause::OutOfOrder,
+            Step::Reauthenticate(token) => {
+                reauthentication = Some((around.reauthenticate)(token));
+                continue;
+            }
+            Step::End(cause) => break cause,
+        }
+        if client_in.ended && exchange.to_pcm.is_empty() {
+            break Cause::ClientGone;
+        }
+        if pcm_in.ended {
+            break Cause::PcmGone;
+        }
+        let room = exchange.to_pcm.len() < HIGH_WATER && exchange.to_client.len() < HIGH_WATER;
+        tokio::select! {
+            read = client_in.read(&mut client_read), if room && !client_in.ended => {
+                if read { heard = Instant::now(); }
+            }
+            _ = pcm_in.read(&mut pcm_read), if room => {}
+            ok = client_out.write(&mut client_write, &mut exchange.to_client), if client_out.has_work(&exchange.to_client) => {
+                if !ok { break Cause::ClientGone; }
+            }
+            ok = pcm_out.write(&mut pcm_write, &mut exchange.to_pcm), if pcm_out.has_work(&exchange.to_pcm) => {
+                if !ok { break Cause::PcmGone; }
+            }
+            Ok(()) = around.orders.changed() => match &*around.orders.borrow_and_update() {
+                Order::Under(grant) => exchange.replace_grant(Arc::clone(grant)),
+                Order::End(cause) => break *cause,
+            },
+            outcome = finished(&mut reauthentication) => {
+                reauthentication = None;
+                match outcome {
+                    Ok(()) => {
+                        if let Order::Under(grant) = &*around.orders.borrow() {
+                            exchange.replace_grant(Arc::clone(grant));
+                        }
+                        exchange.reauthenticated();
+                    }
+                    Err(cause) => break cause,
+                }
+            }
+            _ = tick.tick() => {
+                if exchange.grant().has_ended(around.clock.now()) {
+                    break Cause::TokenEnded;
+                }
+                if !around.keep_alive.is_zero() && heard.elapsed() > around.keep_alive.mul_f32(1.5) {
+                    break Cause::KeepAlive;
+                }
+                if client_out.is_stuck(&exchange.to_client, around.blocked) {
+                    break Cause::ClientBlocked;
+                }
+                if pcm_out.is_stuck(&exchange.to_pcm, around.blocked) {
+                    break Cause::PcmGone;
+                }
+            }
+            () = around.shutdown.begun() => break Cause::Shutdown,
+        }
+    };
+    say_goodbye(cause, &mut exchange, (&mut client_write, client_out), (&mut pcm_write, pcm_out)).await;
+    cause
+}
+
+/// Judges the complete packets that have come, until one needs the caller or a buffer is full.
+fn work_off(exchange: &mut Exchange, client: &mut Incoming, pcm: &mut Incoming, clock: &Clock) -> Step {
+    loop {
+        let mut idle = true;
+        for from_client in [true, false] {
+            if exchange.to_pcm.len() >= HIGH_WATER || exchange.to_client.len() >= HIGH_WATER {
+                return Step::Continue;
+            }
+            let incoming = if from_client { &mut *client } else { &mut *pcm };
+            let frame = match incoming.frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => continue,
+                Err(error) if from_client => return Step::End(Cause::Malformed(error)),
+                Err(_) => return Step::End(Cause::PcmGone),
+            };
+            idle = false;
+            if exchange.grant().has_ended(clock.now()) {
+                return Step::End(Cause::TokenEnded);
+            }
+            let packet = &incoming.bytes[..frame];
+            let step = if from_client { exchange.from_client(packet) } else { exchange.from_pcm(packet) };
+            incoming.bytes.advance(frame);
+            if step != Step::Continue {
+                return step;
+            }
+        }
+        if idle {
+            return Step::Continue;
+        }
+    }
+}
+
+async fn finished(reauthentication: &mut Option<Reauthentication>) -> Result<(), Cause> {
+    match reauthentication {
+        Some(check) => check.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The last bytes each side still gets, for a bounded time.
+async fn say_goodbye<C, P>(
+    cause: Cause,
+    exchange: &mut Exchange,
+    (client, mut client_out): (&mut C, Outgoing),
+    (pcm, mut pcm_out): (&mut P, Outgoing),
+) where
+    C: AsyncWrite + Unpin,
+    P: AsyncWrite + Unpin,
+{
+    let left = matches!(cause, Cause::ClientDisconnected | Cause::ClientGone);
+    if !left && cause != Cause::ClientBlocked {
+        exchange.say_goodbye(cause);
+    }
+    // What the client sent before it left still counts; after a revocation nothing does.
+    if left {
+        let _ = timeout(GOODBYE, pcm_out.write_all(pcm, &mut exchange.to_pcm)).await;
+    }
+    let _ = timeout(GOODBYE, pcm.shutdown()).await;
+    if cause != Cause::ClientBlocked && cause != Cause::ClientGone {
+        let _ = timeout(GOODBYE, client_out.write_all(client, &mut exchange.to_client)).await;
+    }
+    let _ = timeout(GOODBYE, client.shutdown()).await;
+}
+
+/// One direction's incoming bytes.
+struct Incoming {
+    bytes: BytesMut,
+    longest: usize,
+    ended: bool,
+}
+
+impl Incoming {
+    /// Length of the first packet, if it has come as a whole.
+    fn frame(&self) -> Result<Option<usize>, mqtt_wire::Error> {
+        Ok(frame_len(&self.bytes, self.longest)?.filter(|&length| self.bytes.len() >= length))
+    }
+
+    /// Reads what there is; false at the end of the stream.
+    async fn read<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> bool {
+        self.bytes.reserve(READ);
+        match from.read_buf(&mut self.bytes).await {
+            Ok(count) if count > 0 => true,
+            Ok(_) | Err(_) => {
+                self.ended = true;
+                false
+            }
+        }
+    }
+}
+
+/// One direction's writing.
+struct Outgoing {
+    unflushed: bool,
+    progress: Instant,
+}
+
+impl Outgoing {
+    fn new() -> Self {
+        Self { unflushed: false, progress: Instant::now() }
+    }
+
+    fn has_work(&self, queue: &Queue) -> bool {
+        self.unflushed || !queue.is_empty()
+    }
+
+    /// Writes some bytes, or flushes when there are none; false if the connection is broken.
+    async fn write<W: AsyncWrite + Unpin>(&mut self, to: &mut W, queue: &mut Queue) -> bool {
+        let done = if queue.is_empty() {
+            to.flush().await.map(|()| self.unflushed = false)
+        } else {
+            match to.write(queue.pending()).await {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    queue.take(count);
+                    self.unflushed = true;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.progress = Instant::now();
+        done.is_ok()
+    }
+
+    async fn write_all<W: AsyncWrite + Unpin>(&mut self, to: &mut W, queue: &mut Queue) {
+        while self.has_work(queue) && self.write(to, queue).await {}
+    }
+
+    /// True if something has waited for `limit` without any of it being taken.
+    fn is_stuck(&mut self, queue: &Queue, limit: Duration) -> bool {
+        if !self.has_work(queue) {
+            self.progress = Instant::now();
+        }
+        self.progress.elapsed() > limit
+    }
+}

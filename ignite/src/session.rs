@@ -1,0 +1,233 @@
+//! One client's story: handshake → introspect → ensure PCM → relay.
+//!
+//! The same for MQTT over TCP, TLS and WebSocket, and for the HTTP API, which is a client like any other. Bytes of the
+//! handshake are `handshake`'s, verdicts `policy`'s, codes `cause`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mqtt_wire::{Connect, Packet, Version, frame_len};
+use service::secret::random_bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::cause::Cause;
+use crate::changes;
+use crate::gateway::{Gateway, Token};
+use crate::handshake;
+use crate::live::{Live, OwnerId, Registered};
+use crate::policy::Grant;
+use crate::policy::grant::Role;
+use crate::relay::{self, Exchange, Order, Reauthentication, Surroundings};
+
+/// Any transport.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// Longest CONNECT: before the token is checked, little memory is lent.
+const LONGEST_CONNECT: usize = 80 * 1024;
+/// Time for a PCM to answer CONNECT.
+const PCM_CONNACK: Duration = Duration::from_secs(5);
+/// Time for a refusal to be taken.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+/// Serves one connection until it ends.
+pub(crate) async fn run(gateway: Arc<Gateway>, mut client: Box<dyn Wire>) {
+    let connection: String = random_bytes::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (cause, answer) = match handshake(&gateway, &mut client).await {
+        Err(refused) => refused,
+        Ok((frame, rest)) => match Packet::decode(&frame, Version::V5) {
+            Ok(Packet::Connect(connect)) => match open(&gateway, &connect).await {
+                Ok(opened) => {
+                    let cause = relay(&gateway, &connection, client, &connect, opened, rest).await;
+                    return cause.log("session_ended", &connection);
+                }
+                Err(cause) => (cause, handshake::refusal(connect.version, cause)),
+            },
+            // A first packet that is no CONNECT gets no answer (MQTT 5 §3.1).
+            Ok(_) => (Cause::OutOfOrder, Vec::new()),
+            Err(error) => (Cause::Malformed(error), handshake::refusal_of_malformed(&frame, error)),
+        },
+    };
+    cause.log("connection_refused", &connection);
+    let _ = timeout(REFUSAL, async {
+        client.write_all(&answer).await?;
+        client.shutdown().await
+    })
+    .await;
+}
+
+/// Reads the CONNECT; also what came behind it.
+async fn handshake(
+    gateway: &Gateway,
+    client: &mut Box<dyn Wire>,
+) -> Result<(BytesMut, BytesMut), (Cause, Vec<u8>)> {
+    let limit = Duration::from_secs(gateway.limits.connect_seconds);
+    let mut bytes = BytesMut::new();
+    let reading = async {
+        loop {
+            match frame_len(&bytes, LONGEST_CONNECT) {
+                Ok(Some(length)) if bytes.len() >= length => {
+                    let rest = bytes.split_off(length);
+                    return Ok((std::mem::take(&mut bytes), rest));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    return Err((Cause::Malformed(error), handshake::refusal_of_malformed(&bytes, error)));
+                }
+            }
+            bytes.reserve(1024);
+            match client.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return Err((Cause::ClientGone, Vec::new())),
+                Ok(_) => {}
+            }
+        }
+    };
+    tokio::select! {
+        read = timeout(limit, reading) => read.unwrap_or(Err((Cause::ConnectTimeout, Vec::new()))),
+        () = gateway.shutdown.begun() => Err((Cause::Shutdown, Vec::new())),
+    }
+}
+
+/// A session that the PCM has accepted.
+struct Opened {
+    grant: Arc<Grant>,
+    live: Registered,
+    pcm: UnixStream,
+    connack: BytesMut,
+    /// What the PCM sent behind its CONNACK.
+    pcm_bytes: BytesMut,
+    /// The client id that the gateway chose, if it did.
+    assigned: Option<String>,
+}
+
+async fn open(gateway: &Arc<Gateway>, connect: &Connect<'_>) -> Result<Opened, Cause> {
+    tokio::select! {
+        opened = introspect_and_ensure(gateway, connect) => opened,
+        () = gateway.shutdown.begun() => Err(Cause::Shutdown),
+    }
+}
+
+async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) -> Result<Opened, Cause> {
+    let token = handshake::token(connect)?;
+    let (client_id, is_assigned) = handshake::client_id(connect)?;
+    let didp = Arc::clone(gateway.issuer_of(&token)?);
+    let seen = didp.seen();
+    let grant = gateway.introspect(&token).await?;
+    let client = handshake::derived_id(&gateway.keys, &grant, &client_id);
+    let limits = &gateway.limits;
+    let hello = handshake::connect_up(connect, &grant, &client, 2 * limits.packet_bytes, limits.topic_bytes)?;
+
+    let live = gateway.sessions.register(Arc::clone(&grant), token);
+    if didp.seen() != seen {
+        // Something happened between the answer and the registration; nobody else would tell this session.
+        changes::introspect_again(gateway, &live).await?;
+    }
+    let grant = match &*live.orders().borrow() {
+        Order::Under(grant) => Arc::clone(grant),
+        Order::End(_) => return Err(Cause::InactiveToken),
+    };
+    let mut pcm = gateway.owners.open(gateway, &didp, &grant, &client).await?;
+    let accepted = timeout(PCM_CONNACK, connack(&mut pcm, &hello)).await;
+    let (connack, pcm_bytes) = accepted.map_err(|_| Cause::PcmUnavailable)??;
+    let assigned = is_assigned.then_some(client_id);
+    Ok(Opened { grant, live, pcm, connack, pcm_bytes, assigned })
+}
+
+/// Sends CONNECT to the PCM and reads its answer.
+async fn connack(pcm: &mut UnixStream, hello: &[u8]) -> Result<(BytesMut, BytesMut), Cause> {
+    pcm.write_all(hello).await.map_err(|_| Cause::PcmUnavailable)?;
+    let mut bytes = BytesMut::new();
+    loop {
+        match frame_len(&bytes, LONGEST_CONNECT) {
+            Ok(Some(length)) if bytes.len() >= length => {
+                let rest = bytes.split_off(length);
+                return Ok((bytes, rest));
+            }
+            Ok(_) => {}
+            Err(_) => return Err(Cause::PcmUnavailable),
+        }
+        match pcm.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return Err(Cause::PcmUnavailable),
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn relay(
+    gateway: &Arc<Gateway>,
+    connection: &str,
+    mut client: Box<dyn Wire>,
+    connect: &Connect<'_>,
+    opened: Opened,
+    client_bytes: BytesMut,
+) -> Cause {
+    let Opened { grant, live, pcm, connack, pcm_bytes, assigned } = opened;
+    let limits = &gateway.limits;
+    let connack = match Packet::decode(&connack, connect.version) {
+        Ok(Packet::ConnAck(connack)) if connack.reason.is_success() => connack,
+        Ok(Packet::ConnAck(connack)) => {
+            return refuse(&mut client, connect.version, Cause::PcmRefused(connack.reason)).await;
+        }
+        Ok(_) | Err(_) => return refuse(&mut client, connect.version, Cause::PcmUnavailable).await,
+    };
+    let (hello, terms) = handshake::connack_down(
+        &connack,
+        connect,
+        assigned.as_deref(),
+        limits.packet_bytes,
+        limits.topic_bytes,
+    );
+    tracing::info!(event = "session_begins", connection, version = ?connect.version, role = role(&grant));
+    let mut exchange = Exchange::new(terms, Arc::clone(&gateway.keys), grant);
+    exchange.to_client.push_raw(&hello);
+    let around = Surroundings {
+        orders: live.orders(),
+        reauthenticate: reauthentication(gateway, &live),
+        clock: &gateway.clock,
+        shutdown: &gateway.shutdown,
+        keep_alive: Duration::from_secs(connect.keep_alive.into()),
+        longest_packet: limits.packet_bytes,
+        blocked: Duration::from_secs(limits.write_seconds),
+    };
+    relay::run(client, pcm, exchange, (client_bytes, pcm_bytes), around).await
+}
+
+async fn refuse(client: &mut Box<dyn Wire>, version: Version, cause: Cause) -> Cause {
+    let _ = timeout(REFUSAL, async {
+        client.write_all(&handshake::refusal(version, cause)).await?;
+        client.shutdown().await
+    })
+    .await;
+    cause
+}
+
+/// How this session checks a new token: it must be of the same issuer, owner and grant.
+fn reauthentication(gateway: &Arc<Gateway>, live: &Arc<Live>) -> impl Fn(Token) -> Reauthentication + use<> {
+    let (gateway, live) = (Arc::clone(gateway), Arc::clone(live));
+    move |token| {
+        let (gateway, live) = (Arc::clone(&gateway), Arc::clone(&live));
+        Box::pin(async move {
+            let mut current = live.token.lock().await;
+            let grant = gateway.introspect(&token).await.map_err(|cause| match cause {
+                Cause::DidpUnavailable => Cause::Unchecked,
+                _ => Cause::ReauthenticationRefused,
+            })?;
+            if OwnerId::of(&grant) != live.owner || grant.sid != live.sid {
+                return Err(Cause::ReauthenticationRefused);
+            }
+            *current = token;
+            live.go_on(grant);
+            Ok(())
+        })
+    }
+}
+
+fn role(grant: &Grant) -> &'static str {
+    match grant.role {
+        Role::Device(_) => "device",
+        Role::App(_) => "app",
+    }
+}

@@ -84,7 +84,7 @@ FROM base AS tpa
 RUN groupadd -g 10006 tpa && useradd --no-log-init -u 10006 -g 10006 -M -s /usr/sbin/nologin tpa \
     && install -d -o 10006 -g 10006 -m 0700 /var/lib/oauthing
 COPY --from=binaries /out/tpa /usr/local/bin/
-COPY --from=tpa-modules /web/node_modules /usr/share/tpa/web/node_modules
+COPY --from=tpa-modules /web/node_modules/mqtt/LICENSE.md /web/node_modules/mqtt/dist/mqtt.esm.js /usr/share/tpa/web/node_modules/mqtt/dist/
 COPY --chmod=0644 docker/tpa.toml /etc/oauthing/
 USER 10006:10006
 ENTRYPOINT ["tpa"]

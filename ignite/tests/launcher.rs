@@ -1,6 +1,7 @@
 //! The launcher with the `process` runtime, over its socket. The PCM is a stand-in: this test program, started again.
 
 #![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+
 use std::io::{Read as _, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixListener;

@@ -1,0 +1,237 @@
+//! The launcher with the `docker` runtime against a real engine and the real image. `cargo xtask test --only launcher` builds
+//! the image and runs this; it needs the right to give directories to other users.
+
+#![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+};
+use ignite::launcher::client::{ClientError, LauncherClient};
+use ignite::launcher::wire::{ErrorKind, PcmName};
+use service::Shutdown;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn image() -> String {
+    std::env::var("OAUTHING_PCM_IMAGE").unwrap_or_else(|_| "oauthing-pcm".to_owned())
+}
+
+/// A launcher, its engine, and the names that a test uses, which no other test has.
+struct Bench {
+    dir: TempDir,
+    docker: Docker,
+    client: LauncherClient,
+    names: Vec<PcmName>,
+    running: Option<(Shutdown, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let docker = Docker::connect_with_unix_defaults().unwrap().negotiate_version().await.unwrap();
+        let random: u128 = rand::random();
+        let names =
+            (0..3).map(|n| PcmName::new(format!("pcm-{:032x}", random.wrapping_add(n))).unwrap()).collect();
+        let client = LauncherClient::new(&dir.path().join("run/launcher.sock"));
+        Self { dir, docker, client, names, running: None }
+    }
+
+    async fn start(&mut self, capacity: usize) {
+        let run = self.dir.path().join("run");
+        let config = serde_json::json!({
+            "runtime": "docker", "dir": run, "socket": run.join("launcher.sock"), "image": image(), "capacity": capacity,
+        });
+        let shutdown = Shutdown::new();
+        let task =
+            tokio::spawn(ignite::launcher::run(serde_json::from_value(config).unwrap(), shutdown.clone()));
+        let up = async {
+            while self.client.list().await.is_err() {
+                assert!(!task.is_finished(), "the launcher ended");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, up).await.expect("the launcher listens");
+        self.running = Some((shutdown, task));
+    }
+
+    async fn stop(&mut self) {
+        if let Some((shutdown, task)) = self.running.take() {
+            shutdown.begin();
+            timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
+        }
+    }
+
+    async fn inspect(&self, name: &PcmName) -> Option<ContainerInspectResponse> {
+        self.docker.inspect_container(name.as_str(), None::<InspectContainerOptions>).await.ok()
+    }
+
+    async fn id(&self, name: &PcmName) -> String {
+        self.inspect(name).await.unwrap().id.unwrap()
+    }
+
+    /// A container under the name of a PCM that the launcher did not make.
+    async fn put(&self, name: &PcmName, labels: HashMap<String, String>) -> String {
+        let options = CreateContainerOptionsBuilder::default().name(name.as_str()).build();
+        let body = ContainerCreateBody { image: Some(image()), labels: Some(labels), ..Default::default() };
+        self.docker.create_container(Some(options), body).await.unwrap().id
+    }
+
+    async fn finish(mut self) {
+        self.stop().await;
+        for name in &self.names {
+            let options = RemoveContainerOptionsBuilder::default().force(true).build();
+            let _ = self.docker.remove_container(name.as_str(), Some(options)).await;
+        }
+    }
+}
+
+fn kind(error: ClientError) -> Option<ErrorKind> {
+    match error {
+        ClientError::Refused { kind, .. } => Some(kind),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
+    let mut bench = Bench::new().await;
+    bench.start(10).await;
+    let [one, two] = [&bench.names[0], &bench.names[1]];
+    let ready = bench.client.ensure(one).await.unwrap();
+    let other = bench.client.ensure(two).await.unwrap();
+    assert!(ready.fresh && other.fresh);
+    assert_ne!(ready.uid, other.uid);
+    ready.connect().await.unwrap();
+
+    let found = bench.inspect(one).await.unwrap();
+    let host = found.host_config.unwrap();
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!(host.readonly_rootfs, Some(true));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert!(host.security_opt.unwrap().iter().all(|option| !option.contains("unconfined")));
+    let networks = found.network_settings.unwrap().networks.unwrap();
+    assert!(networks.values().all(|network| network.ip_address.as_deref().unwrap_or_default().is_empty()));
+    let mounts = found.mounts.unwrap();
+    assert_eq!(mounts.len(), 1);
+    assert_eq!(mounts[0].source.as_deref(), ready.socket.parent().unwrap().to_str());
+
+    // From inside: one directory with one socket, no interface but the loopback, no capability.
+    let pid = found.state.unwrap().pid.unwrap();
+    let inside = Path::new("/proc").join(pid.to_string());
+    let seen: Vec<_> =
+        std::fs::read_dir(inside.join("root/run/pcm")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(seen, ["s"]);
+    let everything = std::fs::read_to_string(inside.join("mountinfo")).unwrap();
+    assert!(
+        everything.contains(one.as_str())
+            && !everything.contains(two.as_str())
+            && !everything.contains("docker.sock")
+    );
+    let interfaces = std::fs::read_to_string(inside.join("net/dev")).unwrap();
+    assert_eq!(interfaces.lines().filter(|line| line.contains(':')).count(), 1, "{interfaces}");
+    let status = std::fs::read_to_string(inside.join("status")).unwrap();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(u64::from_str_radix(&field("CapEff:"), 16), Ok(0));
+    assert_eq!(u64::from_str_radix(&field("CapBnd:"), 16), Ok(0));
+    assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Seccomp:"), "2");
+    assert_eq!(field("Uid:").split_whitespace().next().unwrap(), ready.uid.to_string());
+
+    let dir = std::fs::metadata(ready.socket.parent().unwrap()).unwrap();
+    assert_eq!((dir.uid(), dir.mode() & 0o7777), (ready.uid, 0o2770));
+    bench.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn a_pcm_outlives_the_launcher_and_is_adopted() {
+    let mut bench = Bench::new().await;
+    bench.start(10).await;
+    let name = bench.names[0].clone();
+    bench.client.ensure(&name).await.unwrap();
+    let id = bench.id(&name).await;
+    bench.stop().await;
+    bench.start(10).await;
+    assert_eq!(bench.client.list().await.unwrap(), [name.clone()]);
+    assert!(!bench.client.ensure(&name).await.unwrap().fresh);
+    assert_eq!(bench.id(&name).await, id);
+
+    bench.client.remove(&name).await.unwrap();
+    assert!(bench.inspect(&name).await.is_none());
+    assert!(!bench.dir.path().join("run").join(name.as_str()).exists());
+    bench.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn many_requests_make_one_container_and_capacity_holds() {
+    let mut bench = Bench::new().await;
+    bench.start(1).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (client, name) = (bench.client.clone(), bench.names[0].clone());
+        calls.spawn(async move { client.ensure(&name).await.unwrap() });
+    }
+    assert_eq!(calls.join_all().await.iter().filter(|ready| ready.fresh).count(), 1);
+    let refused = bench.client.ensure(&bench.names[1]).await.unwrap_err();
+    assert_eq!(kind(refused), Some(ErrorKind::Capacity));
+    assert!(bench.inspect(&bench.names[1]).await.is_none());
+    bench.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn dead_and_outdated_containers_are_replaced() {
+    let mut bench = Bench::new().await;
+    bench.start(10).await;
+    let name = bench.names[0].clone();
+    bench.client.ensure(&name).await.unwrap();
+    let first = bench.id(&name).await;
+    bench.docker.kill_container(name.as_str(), None).await.unwrap();
+    assert!(bench.client.ensure(&name).await.unwrap().fresh);
+    assert_ne!(bench.id(&name).await, first);
+
+    let outdated = bench.names[1].clone();
+    let place = bench.dir.path().join("run").to_str().unwrap().to_owned();
+    let ours =
+        [("oauthing.pcm", "1".to_owned()), ("oauthing.place", place), ("oauthing.spec", "old".to_owned())];
+    let old = bench.put(&outdated, ours.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()).await;
+    assert!(bench.client.ensure(&outdated).await.unwrap().fresh);
+    assert_ne!(bench.id(&outdated).await, old);
+
+    // What died while no launcher ran is swept at the next start.
+    bench.stop().await;
+    bench.docker.kill_container(name.as_str(), None).await.unwrap();
+    bench.start(10).await;
+    assert!(bench.inspect(&name).await.is_none());
+    assert_eq!(bench.client.list().await.unwrap(), [outdated]);
+    bench.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn a_container_that_is_not_ours_is_never_touched() {
+    let mut bench = Bench::new().await;
+    let name = bench.names[0].clone();
+    let elsewhere = [("oauthing.pcm", "1"), ("oauthing.place", "/another/launcher")];
+    let id =
+        bench.put(&name, elsewhere.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()).await;
+    bench.start(10).await;
+    assert_eq!(kind(bench.client.ensure(&name).await.unwrap_err()), Some(ErrorKind::Engine));
+    assert_eq!(kind(bench.client.remove(&name).await.unwrap_err()), Some(ErrorKind::Engine));
+    assert!(bench.client.list().await.unwrap().is_empty());
+    assert_eq!(bench.id(&name).await, id);
+    bench.finish().await;
+}

@@ -111,4 +111,6 @@ fn compose(arguments: &[&str]) -> Run {
         .env("COMPOSE_PROJECT_NAME", PROJECT)
         .env("OAUTHING_IMAGES", PROJECT)
         .env("OAUTHING_HOST", "")
+        // Seconds; short, so that the suite sees apps renew.
+        .env("DIDP_APP_ACCESS_TOKEN", "30")
 }

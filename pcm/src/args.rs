@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub const USAGE: &str = "usage:
   pcm --dir DIRECTORY --peer-uid UID [--sandbox]   listen on DIRECTORY/s, for connections of that user only
   pcm --listen-fd FD --peer-uid UID [--sandbox]    serve an inherited Unix listener
-  pcm --listen ADDRESS [--sandbox]                 plain broker on TCP: anonymous, all topics; prints the bound address";
+  pcm --listen ADDRESS [--sandbox]                 plain broker on TCP: anonymous, all topics; prints the bound address
+  pcm --version                                    say it and exit";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

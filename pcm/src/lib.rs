@@ -25,7 +25,12 @@ use std::process::ExitCode;
 ///
 /// Exit code 0 after draining, 1 when something failed, 2 for a wrong command line.
 pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = match args::parse(args.skip(1)) {
+    let mut args = args.skip(1).peekable();
+    if args.peek().is_some_and(|argument| argument == "--version") {
+        log::line(format_args!("{}", env!("CARGO_PKG_VERSION")));
+        return ExitCode::SUCCESS;
+    }
+    let options = match args::parse(args) {
         Ok(options) => options,
         Err(error) => {
             log::line(format_args!("{error}\n{}", args::USAGE));

@@ -222,6 +222,24 @@ async fn dead_and_outdated_containers_are_replaced() {
 
 #[tokio::test]
 #[ignore = "needs Docker"]
+async fn a_link_to_another_owners_socket_is_found_out() {
+    let mut bench = Bench::new().await;
+    bench.start(10).await;
+    let hostile = bench.client.ensure(&bench.names[0]).await.unwrap();
+    let victim = bench.client.ensure(&bench.names[1]).await.unwrap();
+    std::fs::remove_file(&hostile.socket).unwrap();
+    std::os::unix::fs::symlink(&victim.socket, &hostile.socket).unwrap();
+    assert_eq!(hostile.connect().await.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    victim.connect().await.unwrap();
+
+    let replaced = bench.client.ensure(&bench.names[0]).await.unwrap();
+    assert!(replaced.fresh);
+    replaced.connect().await.unwrap();
+    bench.finish().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker"]
 async fn a_container_that_is_not_ours_is_never_touched() {
     let mut bench = Bench::new().await;
     let name = bench.names[0].clone();

@@ -22,13 +22,13 @@ impl Broker {
 
     /// PUBREC. It is answered even for a message that is not in flight, so that the client can finish.
     pub(crate) fn pub_rec(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
-        let reason = match self.stage(session, ack.packet_id) {
+        match self.stage(session, ack.packet_id) {
             Some(Stage::Ack) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
             Some(Stage::Rec | Stage::Comp) if !ack.reason.is_success() => {
                 return self.landed(session, ack.packet_id, now);
             }
             None if !ack.reason.is_success() => return,
-            None => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+            None => {}
             Some(Stage::Rec | Stage::Comp) => {
                 if let Some(session) = self.sessions.get_mut(session)
                     && let Some(at) = session.flight(ack.packet_id)
@@ -38,10 +38,9 @@ impl Broker {
                     let freed = flying.message.take().map_or(0, |waiting| waiting.cost());
                     self.held = self.held.saturating_sub(freed);
                 }
-                ReasonCode::SUCCESS
             }
-        };
-        self.send(connection, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+        }
+        self.send(connection, &Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
     }
 
     /// PUBCOMP.

@@ -110,17 +110,31 @@ impl Broker {
         let Some(session) = link.session else { return self.handshake(connection, frame, now) };
         let kind = frame.first().and_then(|first| PacketType::of(*first));
         match kind {
+            // A ping has nothing to say, so neither has the answer to one that does.
+            Some(PacketType::PingReq | PacketType::PingResp) if frame.len() > 2 => {
+                return self.end(connection, None, now);
+            }
+            // What only servers send, a second CONNECT, and AUTH where CONNECT began no authentication (§4.12.1).
             None
             | Some(
                 PacketType::Connect
                 | PacketType::ConnAck
                 | PacketType::SubAck
                 | PacketType::UnsubAck
-                | PacketType::PingResp,
+                | PacketType::PingResp
+                | PacketType::Auth,
             ) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
-            // Enhanced authentication was not begun at CONNECT (§4.12.1).
-            Some(PacketType::Auth) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
-            Some(_) => {}
+            Some(
+                PacketType::Publish
+                | PacketType::PubAck
+                | PacketType::PubRec
+                | PacketType::PubRel
+                | PacketType::PubComp
+                | PacketType::Subscribe
+                | PacketType::Unsubscribe
+                | PacketType::PingReq
+                | PacketType::Disconnect,
+            ) => {}
         }
         match Packet::decode(frame, version) {
             Ok(packet) => self.dispatch(connection, session, &packet, now),

@@ -1,3 +1,7 @@
-//! A sample manufacturing server: registers devices, hands credentials over, prints QR labels.
+//! `factory serve --config factory.toml`; see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    factory::main_with_args(std::env::args_os())
+}

@@ -1,0 +1,193 @@
+//! A gateway with a real launcher and real PCMs (the `process` runtime), and a DIdP that the test controls.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+pub mod client;
+pub mod didp;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ignite::launcher::client::LauncherClient;
+use ignite::{Config, Listeners};
+use serde_json::json;
+use service::net::Listener;
+use service::{Clock, Shutdown};
+use tempfile::TempDir;
+use tokio::time::{Instant, timeout};
+
+use client::Client;
+use didp::Didp;
+
+/// Nothing in a test takes as long as this unless it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// The audience of all tokens here.
+pub const RESOURCE: &str = "http://ignite.test";
+
+/// A running gateway.
+pub struct Stack {
+    pub didp: Didp,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+    pub mqtt: SocketAddr,
+    pub http: SocketAddr,
+    pub dir: TempDir,
+    pub launcher: LauncherClient,
+    launcher_shutdown: Shutdown,
+}
+
+impl Stack {
+    /// Starts everything.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts everything with a changed configuration of the gateway.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_listeners(change, |mqtt, http| (mqtt, http)).await
+    }
+
+    /// Starts everything on changed listeners.
+    pub async fn with_listeners(
+        change: impl FnOnce(&mut Config),
+        listen: impl FnOnce(Listener, Listener) -> (Listener, Listener),
+    ) -> Self {
+        service::tls::install_provider();
+        service::telemetry::init("test");
+        let dir = tempfile::tempdir().unwrap();
+        let didp = Didp::start().await;
+        let mut config = config(dir.path(), &didp);
+        change(&mut config);
+
+        let launcher_shutdown = Shutdown::new();
+        tokio::spawn(ignite::launcher::run(config.launcher.clone(), launcher_shutdown.clone()));
+        let launcher = LauncherClient::new(&config.launcher.socket);
+        until("the launcher listens", async || launcher.list().await.is_ok()).await;
+
+        let mqtt = Listener::bind("127.0.0.1:0").await.unwrap();
+        let http = Listener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = (mqtt.local_addr().unwrap(), http.local_addr().unwrap());
+        let (mqtt, http) = listen(mqtt, http);
+        let (clock, shutdown) = (Clock::system(), Shutdown::new());
+        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
+        tokio::spawn(ignite::run(config, listeners, clock.clone(), shutdown.clone()));
+        let stack = Self {
+            didp,
+            clock,
+            shutdown,
+            mqtt: addresses.0,
+            http: addresses.1,
+            dir,
+            launcher,
+            launcher_shutdown,
+        };
+        until("the gateway is ready", async || stack.is_ready().await).await;
+        stack
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        let answer = reqwest::get(format!("http://{}/readyz", self.http)).await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// A raw connection to the MQTT listener.
+    pub async fn connect(&self) -> Client {
+        Client::over(tokio::net::TcpStream::connect(self.mqtt).await.unwrap())
+    }
+
+    /// Processes of this stack's PCMs.
+    pub async fn pcms(&self) -> usize {
+        self.launcher.list().await.unwrap().len()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+        self.launcher_shutdown.begin();
+    }
+}
+
+fn config(dir: &Path, didp: &Didp) -> Config {
+    std::fs::write(dir.join("master.key"), [42; 32]).unwrap();
+    std::fs::write(dir.join("gateway.secret"), didp::SECRET).unwrap();
+    let toml = format!(
+        r#"
+resource = "{RESOURCE}"
+master_key_file = "{dir}/master.key"
+
+[[didp]]
+tag = "demo"
+issuer = "{issuer}"
+introspection_url = "http://{address}"
+client_id = "{client}"
+client_secret_file = "{dir}/gateway.secret"
+
+[launcher]
+runtime = "process"
+socket = "{dir}/launcher.sock"
+dir = "{dir}/run"
+pcm_command = ["{pcm}"]
+"#,
+        dir = dir.display(),
+        issuer = didp::ISSUER,
+        address = didp.address,
+        client = didp::CLIENT,
+        pcm = pcm().display(),
+    );
+    service::config::parse::<Config>(Path::new("test.toml"), &toml, |_| None).unwrap().0
+}
+
+/// The PCM's program, built if it is not there.
+fn pcm() -> &'static Path {
+    static PCM: OnceLock<PathBuf> = OnceLock::new();
+    PCM.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let path = own.parent().and_then(Path::parent).unwrap().join("pcm");
+        if !path.exists() {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let built = Command::new(cargo).args(["build", "--quiet", "-p", "pcm"]).status().unwrap();
+            assert!(built.success(), "the PCM can be built");
+        }
+        path
+    })
+}
+
+/// Waits for a condition, with the deadline.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+}
+
+/// How long something takes.
+pub async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let begin = Instant::now();
+    let value = future.await;
+    (value, begin.elapsed())
+}
+
+/// A device with these channels, as an `authorization_details` object.
+pub fn device_detail(label: &str) -> serde_json::Value {
+    json!({"type": "mqtt", "identifier": label, "actions": ["publish", "subscribe"], "channels": channels()})
+}
+
+/// An app's object for a device.
+pub fn app_detail(label: &str, actions: &[&str]) -> serde_json::Value {
+    json!({"type": "mqtt", "identifier": label, "title": "Thermostat", "actions": actions,
+        "channels": channels(), "view": {"kind": "raw"}, "ref": format!("ref-{label}")})
+}
+
+fn channels() -> serde_json::Value {
+    json!([
+        {"name": "temperature", "direction": "data", "title": "Temperature", "unit": "°C", "type": "number"},
+        {"name": "heater", "direction": "command", "type": "boolean"},
+        {"name": "heater-state", "direction": "data", "type": "boolean"}
+    ])
+}

@@ -1,0 +1,138 @@
+/** Claiming a device: the way it should go, and every way in which it does not. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { claim, decide, openCode, typeCode, waitForDecision } from '../lib/claim.js';
+import { Person, shot, useBrowser } from '../lib/person.js';
+import { compose, docker, healthy, containerOf, urls } from '../lib/stack.js';
+import { Workshop } from '../lib/workshop.js';
+
+useBrowser({ before, after });
+
+const NO_MATCH = /^That did not work\./;
+
+test('an owner scans the label, presses the button, types the digits, and the device is theirs without a reload', async (t) => {
+  const workshop = await Workshop.open(t);
+  await shot(workshop.factory, 'factory');
+  const thermostat = await workshop.makeOne();
+  const scanned = await workshop.scan(thermostat);
+  assert.equal(scanned, thermostat.uru, 'another program reads the same address in the picture');
+  assert.ok(scanned.startsWith(`${urls.didp}/r/`));
+
+  const alice = await Person.withPhone(t, 'alice');
+  const { page } = alice;
+  await openCode(alice, scanned);
+  await shot(page, 'didp-claim-code');
+  const digits = await thermostat.press();
+  await shot(workshop.panel, 'panel-claimable');
+  assert.match(digits, /^\d{4}$/);
+  await typeCode(page, digits);
+  await waitForDecision(page);
+  await shot(page, 'didp-claim-decide');
+  let loads = 0;
+  page.on('request', (request) => (loads += request.isNavigationRequest() && request.method() === 'GET' ? 1 : 0));
+  await decide(page, { name: 'Kitchen' });
+  await page.getByRole('heading', { name: /is yours$/ }).waitFor();
+  assert.equal(loads, 1, 'one redirect after the form, and no reload after it');
+  await shot(page, 'didp-claim-done');
+  await thermostat.reaches('running');
+  await alice.openAccount();
+  await page.getByRole('heading', { name: 'Kitchen' }).first().waitFor();
+  await shot(page, 'didp-account');
+});
+
+test('declining leaves nothing: the same label can be claimed afterwards', async (t) => {
+  const workshop = await Workshop.open(t);
+  const thermostat = await workshop.makeOne();
+  const alice = await Person.withPhone(t, 'alice');
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, await thermostat.press());
+  await waitForDecision(alice.page);
+  await decide(alice.page, { decision: 'Decline' });
+  await alice.page.getByRole('heading', { name: 'Declined' }).waitFor();
+  await shot(alice.page, 'didp-claim-declined');
+  await thermostat.reaches('ready');
+  const bob = await Person.withPhone(t, 'bob');
+  await claim(bob, thermostat, 'After a no');
+});
+
+test('a page that is closed half-way leaves nothing, and locks nobody out', async (t) => {
+  const workshop = await Workshop.open(t);
+  const thermostat = await workshop.makeOne();
+  const alice = await Person.withPhone(t, 'alice');
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, await thermostat.press());
+  await waitForDecision(alice.page);
+  await alice.page.close();
+  const carol = await Person.withPhone(t, 'carol');
+  await claim(carol, thermostat, 'After nobody');
+});
+
+test('a wrong code, an unpressed, an unknown and an owned device give the same page', async (t) => {
+  const workshop = await Workshop.open(t);
+  const [unpressed, owned] = [await workshop.makeOne(), await workshop.makeOne()];
+  const bob = await Person.withPhone(t, 'bob');
+  await claim(bob, owned, 'Taken');
+  const alice = await Person.withPhone(t, 'alice');
+  const pages = [];
+  const look = async (uru, digits) => {
+    await openCode(alice, uru);
+    const asked = await alice.page.locator('main').innerText();
+    await typeCode(alice.page, digits);
+    await alice.page.getByText(NO_MATCH).waitFor();
+    pages.push([asked, await alice.page.locator('main').innerText()]);
+  };
+  await look(unpressed.uru, '1234');
+  await shot(alice.page, 'didp-claim-no-match');
+  await look(`${urls.didp}/r/${'A'.repeat(22)}`, '1234');
+  await look(owned.uru, '1234');
+  const digits = await unpressed.press();
+  await look(unpressed.uru, digits === '0000' ? '0001' : '0000');
+  for (const page of pages) assert.deepEqual(page, pages[0]);
+});
+
+test('a used code is worth nothing, a second press gives another one', async (t) => {
+  const workshop = await Workshop.open(t);
+  const thermostat = await workshop.makeOne();
+  const alice = await Person.withPhone(t, 'alice');
+  const digits = await thermostat.press();
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, digits);
+  await waitForDecision(alice.page);
+  await decide(alice.page, { decision: 'Decline' });
+  await alice.page.getByRole('heading', { name: 'Declined' }).waitFor();
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, digits);
+  await alice.page.getByText(NO_MATCH).waitFor();
+});
+
+test('a device that goes away in the middle is said to be away, and nothing is half done', async (t) => {
+  const workshop = await Workshop.open(t);
+  const thermostat = await workshop.makeOne();
+  const alice = await Person.withPhone(t, 'alice');
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, await thermostat.press());
+  await waitForDecision(alice.page);
+  const container = await containerOf('demo-device');
+  // Killed, not stopped: a power cut says no goodbye.
+  await docker('kill', container);
+  t.after(async () => {
+    await docker('start', container);
+    await healthy('demo-device');
+  });
+  await decide(alice.page, { name: 'Never' });
+  await alice.page.getByRole('heading', { name: 'The device went away' }).waitFor();
+  await shot(alice.page, 'didp-claim-gone');
+  await alice.openAccount();
+  assert.equal(await alice.page.getByRole('heading', { name: 'Never' }).count(), 0);
+
+  // While it is off, its code is like any unpressed one.
+  await openCode(alice, thermostat.uru);
+  await typeCode(alice.page, '1234');
+  await alice.page.getByText(NO_MATCH).waitFor();
+
+  await compose('start', 'demo-device');
+  await healthy('demo-device');
+  await workshop.panel.goto(urls.panel);
+  await thermostat.reaches('ready');
+  await claim(alice, thermostat, 'After a power cut');
+});

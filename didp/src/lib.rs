@@ -1,3 +1,88 @@
-//! The device identity provider: an OAuth2 authorization server and identity broker for devices.
+//! The device identity provider (DIdP): an OAuth2 authorization server and identity broker for devices.
+//!
+//! Two doorways, [`http`] and MQTT, lead to the same [`flows`]; the flows decide, the [`store`] keeps. What happens by the
+//! passing of time alone is the [`sweeper`]'s. The DIdP never sees device data and keeps nothing that identifies a person.
 
+mod cli;
+pub mod config;
+pub mod flows;
+pub mod hashing;
+pub mod http;
+pub mod hub;
+pub mod keys;
+mod mqtt;
+mod pins;
+pub mod state;
+pub mod store;
+pub mod sweeper;
+pub mod throttle;
 pub mod upstream;
+
+use std::time::Duration;
+
+use service::net::{Admission, Listener, accept};
+use service::{Clock, Shutdown};
+
+pub use cli::main_with_args;
+pub use config::Config;
+use state::App;
+
+/// Bound listeners; a missing one is off.
+#[derive(Default)]
+pub struct Listeners {
+    /// Pages and API.
+    pub http: Option<Listener>,
+    /// MQTT over TCP.
+    pub mqtt: Option<Listener>,
+    /// MQTT over TLS.
+    pub mqtts: Option<Listener>,
+}
+
+/// Serves until `shutdown` begins, then drains and answers.
+///
+/// # Errors
+/// What the configuration names cannot be opened.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    clock: Clock,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let app = App::open(config, clock, shutdown).await?;
+    serve(app, listeners).await;
+    Ok(())
+}
+
+/// [`run`] with a state that is open already.
+pub async fn serve(app: App, listeners: Listeners) {
+    let shutdown = app.shutdown.clone();
+    let limits = app.config.limits.clone();
+    let admission = || Admission::new(limits.connections, limits.connections_per_address);
+    let sweeping = tokio::spawn(sweeper::run(app.clone()));
+    let mut accepting = tokio::task::JoinSet::new();
+    if let Some(listener) = listeners.http {
+        accepting.spawn(service::http::serve(
+            listener,
+            http::routes(app.clone()),
+            admission(),
+            shutdown.clone(),
+        ));
+    }
+    for listener in [listeners.mqtt, listeners.mqtts].into_iter().flatten() {
+        let app = app.clone();
+        accepting.spawn(accept(listener, admission(), shutdown.clone(), move |stream, peer| {
+            mqtt::serve(app.clone(), stream, peer)
+        }));
+    }
+    tracing::info!(event = "serving", issuer = app.issuer_text());
+    shutdown.begun().await;
+    accepting.join_all().await;
+    if !shutdown.drain(Duration::from_secs(limits.drain)).await {
+        tracing::warn!(event = "drain_deadline", "connections were cut");
+    }
+    if let Err(error) = sweeping.await {
+        tracing::error!(event = "sweeper_failed", %error);
+    }
+    app.store.close().await;
+    tracing::info!(event = "stopped");
+}

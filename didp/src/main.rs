@@ -1,3 +1,7 @@
-//! The device identity provider: an OAuth2 authorization server and identity broker for devices.
+//! `didp`: configuration, telemetry, bind, serve, drain. The life itself is [`didp::main_with_args`], which the demo runs too.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    didp::main_with_args(std::env::args_os())
+}

@@ -1,0 +1,155 @@
+//! The command line: `didp serve`, `check-config`, `healthcheck`, `keys init`.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use service::net::Listener;
+use service::{Clock, Shutdown};
+
+use crate::state::Parts;
+use crate::{Config, Listeners, keys};
+
+#[derive(Parser)]
+#[command(name = "didp", version, about = "The device identity provider")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long, env = "DIDP_CONFIG", default_value = "didp.toml")]
+        config: PathBuf,
+    },
+    /// Say whether a configuration can be used; changes nothing.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, env = "DIDP_CONFIG", default_value = "didp.toml")]
+        config: PathBuf,
+    },
+    /// Ask a running DIdP whether it is ready; ends with 0 or 1.
+    Healthcheck {
+        /// Its address.
+        #[arg(default_value = "http://127.0.0.1:8080/readyz")]
+        url: url::Url,
+    },
+    /// Keys of this DIdP.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make the keys that a directory has not; what exists is kept.
+    Init {
+        /// The directory.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+/// What `main` does: runs the command of `args` (the program's name first) in a runtime of its own.
+pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failures; nothing can be done about a closed standard output.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match arguments.command {
+        Command::Serve { config } => serve(&config),
+        Command::CheckConfig { config } => check(&config),
+        Command::Healthcheck { url } => healthcheck(&url),
+        Command::Keys { command: KeysCommand::Init { dir } } => init_keys(&dir),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    let (mut config, source) = service::config::load::<Config>(file)?;
+    config.resolve(source.folder());
+    config.check().map_err(|wrong| anyhow::anyhow!("{}: {wrong}", file.display()))?;
+    Ok(config)
+}
+
+fn serve(file: &Path) -> anyhow::Result<()> {
+    service::telemetry::init("didp");
+    service::tls::install_provider();
+    let config = load(file)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals();
+        let listeners = bind(&config).await?;
+        crate::run(config, listeners, Clock::system(), shutdown).await
+    })
+}
+
+async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    let mut listeners = Listeners::default();
+    if let Some(address) = config.listen.http {
+        listeners.http = Some(Listener::bind(&address.to_string()).await?);
+    }
+    if let Some(address) = config.listen.mqtt {
+        listeners.mqtt = Some(Listener::bind(&address.to_string()).await?);
+    }
+    if let (Some(address), Some(tls)) = (config.listen.mqtts, &config.tls) {
+        let settings = service::tls::server_config(&tls.cert, &tls.key)?;
+        listeners.mqtts = Some(Listener::bind(&address.to_string()).await?.with_tls(settings));
+    }
+    Ok(listeners)
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    service::tls::install_provider();
+    let config = load(file)?;
+    Parts::read(&config).with_context(|| file.display().to_string())?;
+    if let Some(tls) = &config.tls {
+        service::tls::server_config(&tls.cert, &tls.key).with_context(|| file.display().to_string())?;
+    }
+    println!("{}: good", file.display());
+    Ok(())
+}
+
+/// A plain request over a plain connection: enough for a check from inside the same container.
+fn healthcheck(url: &url::Url) -> anyhow::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    anyhow::ensure!(url.scheme() == "http", "only http is checked");
+    let host = url.host_str().context("the URL has no host")?;
+    let port = url.port_or_known_default().context("the URL has no port")?;
+    let address = (host, port).to_socket_addrs()?.next().context("the host has no address")?;
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    write!(stream, "GET {} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n", url.path())?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    anyhow::ensure!(head.starts_with(b"HTTP/1.1 2"), "not ready: {}", String::from_utf8_lossy(&head));
+    Ok(())
+}
+
+fn init_keys(dir: &Path) -> anyhow::Result<()> {
+    let made = keys::init(dir).with_context(|| dir.display().to_string())?;
+    for path in made {
+        println!("{}", path.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! A write with its consequences: events for gateways stand in the same transaction, and whoever waits (event streams,
+//! claim pages) is woken only after the commit.
+
+use oauth_wire::EventKind;
+use sqlx::SqliteConnection;
+
+use crate::flows::Refusal;
+use crate::state::App;
+use crate::store::{Conn, Tx, events, grants, users};
+
+/// A write transaction that remembers whom to wake.
+pub(crate) struct Change {
+    tx: Tx,
+    seq: Option<i64>,
+    claims: bool,
+}
+
+impl Change {
+    /// Begins a write.
+    pub(crate) async fn begin(app: &App) -> Result<Self, Refusal> {
+        Ok(Self { tx: app.store.write().await?, seq: None, claims: false })
+    }
+
+    /// The connection for the stores' functions.
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        &mut self.tx
+    }
+
+    /// A claim's state changes: pages that wait will look again.
+    pub(crate) fn claim_changed(&mut self) {
+        self.claims = true;
+    }
+
+    /// Tells the gateway that this owner's grants changed.
+    pub(crate) async fn changed(&mut self, user: i64, gateway: &str, now: i64) -> Result<(), Refusal> {
+        if let Some(pseudonym) = users::pseudonym(self.conn(), user, gateway).await? {
+            self.emit(gateway, EventKind::Changed, Some(&pseudonym.sub), None, &pseudonym.sub, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a grant, its tokens with it, and tells its gateway.
+    pub(crate) async fn end_grant(&mut self, grant: &grants::Grant, now: i64) -> Result<(), Refusal> {
+        grants::delete(self.conn(), grant.id).await?;
+        // A grant that never became active is unknown to its gateway, and stays so.
+        if grant.state == "active"
+            && let Some(pseudonym) = users::pseudonym(self.conn(), grant.user_id, &grant.gateway).await?
+        {
+            let sub = pseudonym.sub.as_str();
+            self.emit(&grant.gateway, EventKind::Revoked, None, Some(&grant.sid), sub, now).await?;
+            self.emit(&grant.gateway, EventKind::Changed, Some(sub), None, sub, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn emit(
+        &mut self,
+        gateway: &str,
+        kind: EventKind,
+        sub: Option<&str>,
+        sid: Option<&str>,
+        concerns: &str,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        let conn: &mut SqliteConnection = &mut self.tx;
+        let seq = events::insert(conn, gateway, kind_name(kind), sub, sid, now).await?;
+        events::mark(conn, gateway, concerns, seq).await?;
+        self.seq = Some(seq);
+        Ok(())
+    }
+
+    /// Commits, then wakes whoever waits for what changed.
+    pub(crate) async fn commit(self, app: &App) -> Result<(), Refusal> {
+        self.tx.commit().await?;
+        if let Some(seq) = self.seq {
+            app.events.send_if_modified(|head| {
+                let rises = seq > *head;
+                *head = seq.max(*head);
+                rises
+            });
+        }
+        if self.claims {
+            app.claims.send_modify(|turn| *turn = turn.wrapping_add(1));
+        }
+        Ok(())
+    }
+}
+
+/// An event's name in the database and on the wire.
+pub(crate) fn kind_name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Head => "head",
+        EventKind::Gap => "gap",
+        EventKind::Changed => "changed",
+        EventKind::Revoked => "revoked",
+        EventKind::Erased => "erased",
+    }
+}
+
+/// The event kind of this name, if it is one that is stored.
+pub(crate) fn kind_of(name: &str) -> Option<EventKind> {
+    match name {
+        "changed" => Some(EventKind::Changed),
+        "revoked" => Some(EventKind::Revoked),
+        "erased" => Some(EventKind::Erased),
+        _ => None,
+    }
+}

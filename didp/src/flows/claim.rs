@@ -1,0 +1,524 @@
+//! Claiming a device: the window that a press opens, the owner's answer, the consent, and the device's report.
+//!
+//! A photograph of the printed code is worth nothing: a claim needs a press on the device within two minutes and the digits
+//! that the device shows at that moment. Opening the page changes nothing; the first right answer takes the device. Unknown,
+//! owned and unpressed codes all look the same. What the consent made is undone unless the device reports in time.
+
+use std::time::Duration;
+
+use oauth_wire::{Channel, OAuthErrorCode, Scope};
+use service::secret;
+use zeroize::Zeroizing;
+
+use crate::flows::change::Change;
+use crate::flows::login::Session;
+use crate::flows::ownership::{self, AFTERGLOW};
+use crate::flows::{Refusal, details, refuse};
+use crate::hub::ClaimMessage;
+use crate::keys::Purpose;
+use crate::state::App;
+use crate::store::claims::{self, Claim};
+use crate::store::grants::{self, Grant};
+use crate::store::ownerships::{self, Ownership};
+use crate::store::{clients, tokens, users};
+
+/// Wrong answers that one login may give in a window.
+const TRIES_PER_LOGIN: i64 = 3;
+/// Wrong answers that a window takes before it closes.
+const TRIES_PER_WINDOW: i64 = 10;
+/// How long a page waits for a change before it is told that there was none.
+const LONG_POLL: Duration = Duration::from_secs(20);
+
+/// What the device is told when its window opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Seconds.
+    pub expires_in: i64,
+    /// Four digits to show; none for a device that has a button only.
+    pub user_code: Option<String>,
+}
+
+/// What an answer of the owner led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// The device is reserved for this login; the ticket names the claim on the pages that follow.
+    Matched {
+        /// 43 characters.
+        ticket: String,
+    },
+    /// Unknown, owned, not pressed, or wrong digits; which one is not said.
+    NoMatch,
+    /// This login gave too many wrong answers.
+    TooManyTries,
+    /// Two logins at once want a device without a display; both were cancelled.
+    Contested,
+}
+
+/// How a claim stands, for the pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimState {
+    /// The owner has yet to decide.
+    Deciding,
+    /// The device has yet to report.
+    Waiting,
+    /// The device reported: it is the owner's.
+    Done {
+        /// Id of the device on the account pages.
+        device: String,
+    },
+    /// The device's connection went away.
+    Gone,
+    /// The time ran out.
+    Expired,
+    /// The owner declined.
+    Declined,
+    /// A second login wanted a device without a display; both were cancelled.
+    Contested,
+}
+
+/// A claim, for the pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimView {
+    /// What people call the model.
+    pub model: String,
+    /// What it can tell and do.
+    pub channels: Vec<Channel>,
+    /// How the claim stands.
+    pub state: ClaimState,
+}
+
+/// The device's button was pressed: opens the window for its connection. What was open or half-done before is undone.
+///
+/// # Errors
+/// `access_denied` for a device that has an owner, or while several logins wait for a press that cannot tell them apart;
+/// `invalid_request` for a challenge that is none.
+pub async fn open_window(
+    app: &App,
+    client_id: &str,
+    connection: i64,
+    challenge: &str,
+) -> Result<Window, Refusal> {
+    if !is_challenge(challenge) {
+        return refuse(OAuthErrorCode::InvalidRequest, "code_challenge must be base64url of a SHA-256");
+    }
+    let now = app.clock.now();
+    let mut change = Change::begin(app).await?;
+    let Some(device) = clients::device(change.conn(), client_id).await? else {
+        return refuse(OAuthErrorCode::UnauthorizedClient, "not a device");
+    };
+    if let Some(before) = claims::alive(change.conn(), client_id).await? {
+        ownership::roll_back(app, &mut change, &before, "gone").await?;
+    }
+    let owned = ownerships::of_device(change.conn(), client_id).await?;
+    if owned.is_some_and(|owned| owned.state != "suspended") {
+        return refuse(OAuthErrorCode::AccessDenied, "the device has an owner");
+    }
+    let press = device.confirm == "press";
+    if press && claims::others_waiting(change.conn(), client_id, 0, now).await? > 1 {
+        claims::forget_waiting(change.conn(), client_id).await?;
+        change.commit(app).await?;
+        tracing::warn!(event = "claim_contested");
+        return refuse(OAuthErrorCode::AccessDenied, "several logins wait for this device");
+    }
+    let expires_in = app.config.lifetimes.claim_window;
+    let opened =
+        claims::open(change.conn(), client_id, connection, &device.confirm, challenge, now + expires_in)
+            .await?;
+    let mut user_code = None;
+    if !press {
+        // 64 bits make the remainder's bias immeasurable.
+        let digits = format!("{:04}", u64::from_be_bytes(secret::random_bytes()) % 10_000);
+        let hash = user_code_mac(app, opened, &digits);
+        claims::set_user_code(change.conn(), opened, hash.as_bytes()).await?;
+        user_code = Some(digits);
+    }
+    change.commit(app).await?;
+    tracing::info!(event = "claim_window_open");
+    Ok(Window { expires_in, user_code })
+}
+
+/// The connection that opened a window is gone; so is the window, unless the owner already consented (then the device may
+/// come back and redeem its code).
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn connection_lost(app: &App, client_id: &str, connection: i64) -> Result<(), Refusal> {
+    let mut change = Change::begin(app).await?;
+    if let Some(claim) = claims::alive(change.conn(), client_id).await?
+        && claim.connection == connection
+        && matches!(claim.state.as_str(), "open" | "taken")
+    {
+        ownership::roll_back(app, &mut change, &claim, "gone").await?;
+        change.commit(app).await?;
+    }
+    Ok(())
+}
+
+/// The owner answers for the device with this printed code: `typed` holds the digits that it shows, or nothing for a
+/// device that has a button only.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> Result<Attempt, Refusal> {
+    let now = app.clock.now();
+    let mut change = Change::begin(app).await?;
+    let mut device = None;
+    for candidate in app.keys.candidates(Purpose::RegistrationCode, &[code.as_bytes()]) {
+        device = clients::device_by_code(change.conn(), candidate.as_bytes()).await?;
+        if device.is_some() {
+            break;
+        }
+    }
+    let Some(device) = device else { return Ok(Attempt::NoMatch) };
+    let owned = ownerships::of_device(change.conn(), &device.client_id).await?;
+    if owned.is_some_and(|owned| owned.state != "suspended" || owned.user_id != session.user) {
+        return Ok(Attempt::NoMatch);
+    }
+    let claim = claims::alive(change.conn(), &device.client_id)
+        .await?
+        .filter(|claim| claim.deadline > now && app.hub.holds(&claim.device, claim.connection));
+    let Some(claim) = claim else {
+        if device.confirm == "press" {
+            let until = now + app.config.lifetimes.claim_window;
+            claims::wait(change.conn(), &device.client_id, session.id, until).await?;
+            change.commit(app).await?;
+        }
+        return Ok(Attempt::NoMatch);
+    };
+    if claim.confirm == "press" {
+        let taken_by_another = claim.state == "taken" && claim.session_id != Some(session.id);
+        if taken_by_another
+            || claims::others_waiting(change.conn(), &claim.device, session.id, now).await? > 0
+        {
+            return contest(app, change, &claim).await;
+        }
+    } else {
+        let tries = claims::tries_of(change.conn(), claim.id, session.id).await?;
+        if tries >= TRIES_PER_LOGIN {
+            return Ok(Attempt::TooManyTries);
+        }
+        if !is_right(app, &claim, typed) {
+            return wrong_answer(app, change, &claim, session, tries + 1).await;
+        }
+    }
+    let ticket = secret::random_token::<32>();
+    let hash = app.keys.mac(Purpose::Session, &[b"ticket ", ticket.as_bytes()]);
+    let deadline = now + app.config.lifetimes.claim_decision;
+    if !claims::take(change.conn(), claim.id, session.id, session.user, hash.as_bytes(), deadline).await? {
+        return Ok(Attempt::NoMatch);
+    }
+    change.claim_changed();
+    change.commit(app).await?;
+    if claim.state == "open" {
+        app.hub.send(
+            &claim.device,
+            claim.connection,
+            ClaimMessage::Taken(app.config.lifetimes.claim_decision),
+        );
+    }
+    Ok(Attempt::Matched { ticket })
+}
+
+async fn wrong_answer(
+    app: &App,
+    mut change: Change,
+    claim: &Claim,
+    session: &Session,
+    tries: i64,
+) -> Result<Attempt, Refusal> {
+    // Once the device is taken, digits count for nothing: they must not become a way to push out who was first.
+    if claim.state != "open" {
+        return Ok(Attempt::NoMatch);
+    }
+    claims::count_try(change.conn(), claim.id, session.id).await?;
+    let exhausted = claim.tries + 1 >= TRIES_PER_WINDOW;
+    if exhausted {
+        ownership::roll_back(app, &mut change, claim, "exhausted").await?;
+    }
+    change.commit(app).await?;
+    if exhausted {
+        tracing::warn!(event = "claim_window_exhausted");
+        app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+    }
+    Ok(if tries >= TRIES_PER_LOGIN { Attempt::TooManyTries } else { Attempt::NoMatch })
+}
+
+async fn contest(app: &App, mut change: Change, claim: &Claim) -> Result<Attempt, Refusal> {
+    if !matches!(claim.state.as_str(), "open" | "taken") {
+        return Ok(Attempt::NoMatch);
+    }
+    ownership::roll_back(app, &mut change, claim, "contested").await?;
+    claims::forget_waiting(change.conn(), &claim.device).await?;
+    change.commit(app).await?;
+    tracing::warn!(event = "claim_contested");
+    app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+    Ok(Attempt::Contested)
+}
+
+/// How the claim of this ticket stands; none if it is not this login's, unknown, or long over.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn describe(app: &App, session: &Session, ticket: &str) -> Result<Option<ClaimView>, Refusal> {
+    let mut conn = app.store.read().await?;
+    let mut claim = None;
+    for candidate in ticket_macs(app, ticket) {
+        claim = claims::by_ticket(&mut conn, candidate.as_bytes()).await?;
+        if claim.is_some() {
+            break;
+        }
+    }
+    let Some(claim) = claim.filter(|claim| belongs(claim, session)) else { return Ok(None) };
+    let Some(device) = clients::device(&mut conn, &claim.device).await? else { return Ok(None) };
+    Ok(Some(ClaimView {
+        state: state_of(app, &claim),
+        model: device.model,
+        channels: details::channels(&device.channels),
+    }))
+}
+
+/// As [`describe`], but answers only when the state is another than `seen`, or after a while.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn wait(
+    app: &App,
+    session: &Session,
+    ticket: &str,
+    seen: &ClaimState,
+) -> Result<Option<ClaimView>, Refusal> {
+    let mut changes = app.claims.subscribe();
+    let end = tokio::time::Instant::now() + LONG_POLL;
+    loop {
+        let view = describe(app, session, ticket).await?;
+        if view.as_ref().is_none_or(|view| view.state != *seen) {
+            return Ok(view);
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep_until(end) => return Ok(view),
+            () = app.shutdown.begun() => return Ok(view),
+        }
+    }
+}
+
+/// The owner consents: the device is theirs if it redeems its code and reports in time. Answers how the claim stands.
+///
+/// # Errors
+/// `access_denied` if the claim is not this login's; the store cannot answer.
+pub async fn accept(
+    app: &App,
+    session: &Session,
+    ticket: &str,
+    name: Option<&str>,
+) -> Result<ClaimState, Refusal> {
+    let now = app.clock.now();
+    let mut change = Change::begin(app).await?;
+    let claim = taken(app, &mut change, session, ticket).await?;
+    let state = state_of(app, &claim);
+    if state != ClaimState::Deciding {
+        return Ok(state);
+    }
+    let owned = match ownerships::of_device(change.conn(), &claim.device).await? {
+        // A suspended device comes back to its owner under the label that it had.
+        Some(owned) if owned.user_id == session.user && owned.state == "suspended" => owned,
+        Some(_) => return Ok(ClaimState::Gone),
+        None => {
+            let owned = Ownership {
+                device: claim.device.clone(),
+                id: secret::random_token::<8>(),
+                user_id: session.user,
+                label: secret::random_token::<8>(),
+                name: name.and_then(ownership::display_name),
+                state: "pending".into(),
+                since: now,
+            };
+            ownerships::insert(change.conn(), &owned).await?;
+            owned
+        }
+    };
+    let gateway = home_gateway(app, &mut change, session.user).await?;
+    let grant = Grant {
+        id: 0,
+        public_id: secret::random_token::<8>(),
+        sid: secret::random_token::<16>(),
+        user_id: session.user,
+        client_id: claim.device.clone(),
+        gateway,
+        kind: "device".into(),
+        state: "pending".into(),
+        scope: Scope::DEVICE.to_string(),
+        future: false,
+        share_names: false,
+        channels: None,
+        created_at: now,
+        expires_at: None,
+    };
+    let grant = grants::insert(change.conn(), &grant).await?;
+    grants::add_device(change.conn(), grant, &claim.device, &secret::random_token::<16>(), None).await?;
+    let code = Zeroizing::new(secret::random_token::<32>());
+    let handle = app.keys.mac(Purpose::Token, &[code.as_bytes()]);
+    let code_ends = now + app.config.lifetimes.authorization_code;
+    let node = tokens::NewNode {
+        grant_id: grant,
+        parent: None,
+        state: "current",
+        handle: handle.as_bytes(),
+        access: None,
+        challenge: Some(&claim.challenge),
+        redirect_uri: None,
+        expires_at: code_ends,
+    };
+    tokens::insert(change.conn(), &node).await?;
+    claims::note_grant(change.conn(), claim.id, grant, &owned.id).await?;
+    claims::advance(change.conn(), claim.id, "taken", "granted", code_ends).await?;
+    claims::forget_waiting(change.conn(), &claim.device).await?;
+    change.claim_changed();
+    change.commit(app).await?;
+    if app.hub.send(&claim.device, claim.connection, ClaimMessage::Granted(code)) {
+        return Ok(ClaimState::Waiting);
+    }
+    let mut change = Change::begin(app).await?;
+    if let Some(claim) = claims::get(change.conn(), claim.id).await? {
+        ownership::roll_back(app, &mut change, &claim, "gone").await?;
+    }
+    change.commit(app).await?;
+    Ok(ClaimState::Gone)
+}
+
+/// The owner declines: nothing is left of the claim, and the device is told.
+///
+/// # Errors
+/// `access_denied` if the claim is not this login's; the store cannot answer.
+pub async fn decline(app: &App, session: &Session, ticket: &str) -> Result<ClaimState, Refusal> {
+    let mut change = Change::begin(app).await?;
+    let claim = taken(app, &mut change, session, ticket).await?;
+    let state = state_of(app, &claim);
+    if state != ClaimState::Deciding {
+        return Ok(state);
+    }
+    ownership::roll_back(app, &mut change, &claim, "declined").await?;
+    change.commit(app).await?;
+    app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+    Ok(ClaimState::Declined)
+}
+
+/// The device reports that it stored its record. Repeating the report is fine.
+///
+/// # Errors
+/// `expired_token` if the claim is over and nothing is owned.
+pub async fn done(app: &App, client_id: &str) -> Result<(), Refusal> {
+    let mut change = Change::begin(app).await?;
+    if grants::of_device(change.conn(), client_id).await?.is_none() {
+        return refuse(OAuthErrorCode::ExpiredToken, "the claim is over");
+    }
+    let claim = claims::alive(change.conn(), client_id).await?;
+    if claim.is_some_and(|claim| claim.state == "granted") {
+        return refuse(OAuthErrorCode::InvalidRequest, "the code was not redeemed");
+    }
+    ownership::complete(app, &mut change, client_id).await?;
+    change.commit(app).await
+}
+
+/// The device gives up its ownership. Repeating it is fine.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn reset(app: &App, client_id: &str) -> Result<(), Refusal> {
+    let mut change = Change::begin(app).await?;
+    if let Some(owned) = ownerships::of_device(change.conn(), client_id).await? {
+        ownership::end(app, &mut change, &owned).await?;
+        tracing::info!(event = "device_released", by = "device");
+    } else if let Some(claim) = claims::alive(change.conn(), client_id).await? {
+        ownership::roll_back(app, &mut change, &claim, "gone").await?;
+    }
+    change.commit(app).await
+}
+
+/// Undoes claims whose time is over and tells their devices; how many.
+pub(crate) async fn expire(app: &App, limit: i64) -> Result<usize, Refusal> {
+    let mut change = Change::begin(app).await?;
+    let overdue = claims::overdue(change.conn(), app.clock.now(), limit).await?;
+    for claim in &overdue {
+        ownership::roll_back(app, &mut change, claim, "expired").await?;
+    }
+    change.commit(app).await?;
+    for claim in &overdue {
+        app.hub.send(&claim.device, claim.connection, ClaimMessage::Expired);
+    }
+    Ok(overdue.len())
+}
+
+/// The gateway that this owner's devices and apps are sent to; gives the owner a pseudonym there.
+pub(crate) async fn home_gateway(app: &App, change: &mut Change, user: i64) -> Result<String, Refusal> {
+    let known = users::home_gateway(change.conn(), user).await?;
+    let gateway = match known.filter(|name| app.gateway(name).is_some()) {
+        Some(gateway) => gateway,
+        None => app.home_gateway().client_id.clone(),
+    };
+    let (sub, share) = (secret::random_token::<16>(), secret::random_bytes::<32>());
+    users::ensure_pseudonym(change.conn(), user, &gateway, &sub, &share).await?;
+    Ok(gateway)
+}
+
+async fn taken(app: &App, change: &mut Change, session: &Session, ticket: &str) -> Result<Claim, Refusal> {
+    for candidate in ticket_macs(app, ticket) {
+        if let Some(claim) = claims::by_ticket(change.conn(), candidate.as_bytes()).await?
+            && belongs(&claim, session)
+        {
+            return Ok(claim);
+        }
+    }
+    refuse(OAuthErrorCode::AccessDenied, "no such claim")
+}
+
+fn belongs(claim: &Claim, session: &Session) -> bool {
+    claim.session_id == Some(session.id) && claim.user_id == Some(session.user)
+}
+
+fn state_of(app: &App, claim: &Claim) -> ClaimState {
+    let over = claim.deadline <= app.clock.now();
+    match claim.state.as_str() {
+        "taken" if over => ClaimState::Expired,
+        "taken" if !app.hub.holds(&claim.device, claim.connection) => ClaimState::Gone,
+        "taken" => ClaimState::Deciding,
+        "granted" | "redeemed" if over => ClaimState::Expired,
+        "granted" | "redeemed" => ClaimState::Waiting,
+        "done" => ClaimState::Done { device: claim.ownership.clone().unwrap_or_default() },
+        "declined" => ClaimState::Declined,
+        "contested" => ClaimState::Contested,
+        "gone" => ClaimState::Gone,
+        _ => ClaimState::Expired,
+    }
+}
+
+fn ticket_macs(app: &App, ticket: &str) -> Vec<crate::keys::Mac> {
+    app.keys.candidates(Purpose::Session, &[b"ticket ", ticket.as_bytes()])
+}
+
+fn user_code_mac(app: &App, claim: i64, digits: &str) -> crate::keys::Mac {
+    app.keys.mac(Purpose::Session, &[b"user code ", &claim.to_be_bytes(), digits.as_bytes()])
+}
+
+fn is_right(app: &App, claim: &Claim, typed: &str) -> bool {
+    let digits: String = typed.chars().filter(|c| !c.is_whitespace()).collect();
+    let parts: [&[u8]; 3] = [b"user code ", &claim.id.to_be_bytes(), digits.as_bytes()];
+    claim.user_code.as_deref().is_some_and(|expected| {
+        app.keys
+            .candidates(Purpose::Session, &parts)
+            .iter()
+            .any(|mac| secret::equal(mac.as_bytes(), expected))
+    })
+}
+
+/// True for 43 base64url characters of 32 bytes (RFC 7636 §4.2).
+pub(crate) fn is_challenge(text: &str) -> bool {
+    secret::decode(text).is_some_and(|bytes| bytes.len() == 32)
+}
+
+/// How long an ended claim is still shown; used by the sweeper at start.
+pub(crate) async fn end_unserved(app: &App) -> Result<(), Refusal> {
+    let mut change = Change::begin(app).await?;
+    claims::end_unserved(change.conn(), app.clock.now() + AFTERGLOW).await?;
+    change.commit(app).await
+}

@@ -1,0 +1,186 @@
+//! What gateways may ask: introspection (RFC 7662), an owner's grants, and the stream of events.
+
+use oauth_wire::{ActiveToken, Event, EventKind, GrantEntry, GrantList, Introspection, True};
+use service::secret;
+
+use crate::flows::change::{self, Change};
+use crate::flows::details::{self, Audience};
+use crate::flows::{Refusal, token};
+use crate::keys::Purpose;
+use crate::state::{App, Gateway};
+use crate::store::{clients, events, grants, tokens, users};
+
+/// Events that are read at once.
+const BATCH: i64 = 256;
+
+/// The gateway that these credentials prove. Every gateway's secret is compared, so that the time tells nothing.
+pub fn gateway<'a>(app: &'a App, client_id: &str, secret: &str) -> Option<&'a Gateway> {
+    app.gateways.iter().fold(None, |found, gateway| {
+        if gateway.accepts(secret) && gateway.client_id == client_id { Some(gateway) } else { found }
+    })
+}
+
+/// Judges a token for the gateway that asks. A fresh token that is accepted is thereby used (see [`token`]).
+///
+/// # Errors
+/// The store cannot answer; an unknown, ended or foreign token is no error but inactive.
+pub async fn introspect(app: &App, gateway: &Gateway, token: &str) -> Result<Introspection, Refusal> {
+    for candidate in app.keys.candidates(Purpose::Token, &[token.as_bytes()]) {
+        let node = tokens::by_access(&mut *app.store.read().await?, candidate.as_bytes()).await?;
+        match node {
+            None => {}
+            Some(node) if node.state == "current" => return active(app, gateway, candidate.as_bytes()).await,
+            Some(node) if node.state == "fresh" => {
+                let mut change = Change::begin(app).await?;
+                // Judged again inside the transaction: it may have died, and it must not be used up by a wrong gateway.
+                let Some(node) = tokens::by_access(change.conn(), candidate.as_bytes()).await? else { break };
+                let Some(grant) = grants::get(change.conn(), node.grant_id).await? else { break };
+                let acceptable = grant.gateway == gateway.client_id && is_alive(app, &node, &grant);
+                if !acceptable {
+                    break;
+                }
+                token::used(app, &mut change, &node, &grant).await?;
+                change.commit(app).await?;
+                return active(app, gateway, candidate.as_bytes()).await;
+            }
+            Some(_) => break,
+        }
+    }
+    Ok(Introspection::INACTIVE)
+}
+
+fn is_alive(app: &App, node: &tokens::Node, grant: &grants::Grant) -> bool {
+    let now = app.clock.now();
+    node.state != "dead"
+        && node.access_expires.is_some_and(|end| now < end)
+        && grant.expires_at.is_none_or(|end| now < end)
+}
+
+async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspection, Refusal> {
+    let mut conn = app.store.read().await?;
+    let Some(node) = tokens::by_access(&mut conn, access).await? else { return Ok(Introspection::INACTIVE) };
+    let Some(grant) = grants::get(&mut conn, node.grant_id).await? else {
+        return Ok(Introspection::INACTIVE);
+    };
+    if grant.gateway != gateway.client_id || node.state != "current" || !is_alive(app, &node, &grant) {
+        return Ok(Introspection::INACTIVE);
+    }
+    if clients::get(&mut conn, &grant.client_id).await?.is_none_or(|client| client.disabled) {
+        return Ok(Introspection::INACTIVE);
+    }
+    let Some(pseudonym) = users::pseudonym(&mut conn, grant.user_id, &gateway.client_id).await? else {
+        return Ok(Introspection::INACTIVE);
+    };
+    let authorization_details = details::of_grant(&mut conn, &grant, Audience::Gateway).await?;
+    let label = match grant.is_device() {
+        true => authorization_details.first().and_then(|detail| detail.identifier.clone()),
+        false => None,
+    };
+    if grant.is_device() && label.is_none() {
+        return Ok(Introspection::INACTIVE);
+    }
+    Ok(Introspection::Active(Box::new(ActiveToken {
+        active: True,
+        iss: app.issuer_text().to_owned(),
+        sub: pseudonym.sub,
+        aud: gateway.resource.clone(),
+        exp: node.access_expires.unwrap_or(0).min(grant.expires_at.unwrap_or(i64::MAX)),
+        scope: grant.scope.parse().unwrap_or(oauth_wire::Scope::EMPTY),
+        authorization_details,
+        sid: grant.sid,
+        rev: pseudonym.rev,
+        label,
+        state_share: secret::encode(&pseudonym.state_share),
+    })))
+}
+
+/// Every current grant of the owner with this pseudonym; an empty list for one that is unknown at this gateway.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantList, Refusal> {
+    let mut list = GrantList { sub: sub.to_owned(), rev: 0, grants: Vec::new() };
+    // One read transaction: the list and its `rev` must be of the same moment.
+    let mut conn = app.store.read().await?;
+    let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
+    let Some(user) = users::by_pseudonym(&mut snapshot, &gateway.client_id, sub).await? else {
+        return Ok(list);
+    };
+    let Some(pseudonym) = users::pseudonym(&mut snapshot, user, &gateway.client_id).await? else {
+        return Ok(list);
+    };
+    list.rev = pseudonym.rev;
+    for grant in grants::of_user_at(&mut snapshot, user, &gateway.client_id, app.clock.now()).await? {
+        list.grants.push(GrantEntry {
+            authorization_details: details::of_grant(&mut snapshot, &grant, Audience::Gateway).await?,
+            sid: grant.sid,
+            rev: pseudonym.rev,
+            exp: grant.expires_at,
+        });
+    }
+    snapshot.commit().await?;
+    Ok(list)
+}
+
+/// Where a stream of events stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Position(i64);
+
+/// Begins a stream: where it stands, and what to say first, if anything.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn begin_stream(
+    app: &App,
+    resume_after: Option<i64>,
+) -> Result<(Position, Option<Event>), Refusal> {
+    let mut conn = app.store.read().await?;
+    if let Some(seq) = resume_after
+        && events::reaches_back_to(&mut conn, seq).await?
+    {
+        return Ok((Position(seq), None));
+    }
+    let head = events::head(&mut conn).await?;
+    let kind = if resume_after.is_some() { EventKind::Gap } else { EventKind::Head };
+    Ok((Position(head), Some(Event { seq: head, sid: None, sub: None, kind })))
+}
+
+/// The next events for this gateway; waits until there are some.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn next_events(
+    app: &App,
+    gateway: &Gateway,
+    position: &mut Position,
+) -> Result<Vec<Event>, Refusal> {
+    let mut heads = app.events.subscribe();
+    loop {
+        let head = *heads.borrow_and_update();
+        let stored =
+            events::after(&mut *app.store.read().await?, &gateway.client_id, position.0, BATCH).await?;
+        let full = i64::try_from(stored.len()).unwrap_or(BATCH) >= BATCH;
+        position.0 = stored.last().map_or(position.0, |event| event.seq);
+        if !full {
+            // Others' events lie in between; the stream has seen all up to the head that it looked at.
+            position.0 = position.0.max(head);
+        }
+        let events: Vec<Event> = stored
+            .into_iter()
+            .filter_map(|event| {
+                Some(Event {
+                    seq: event.seq,
+                    sid: event.sid,
+                    sub: event.sub,
+                    kind: change::kind_of(&event.kind)?,
+                })
+            })
+            .collect();
+        if !events.is_empty() {
+            return Ok(events);
+        }
+        if !full && heads.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! PBKDF2 of clients' secrets, away from the async threads and behind a bounded queue.
+//!
+//! The secrets are 256 random bits, so the iterations buy little; what counts is that a flood of wrong secrets can
+//! neither pile up work nor take more than the processors that are there.
+
+use std::sync::Arc;
+
+use pbkdf2::password_hash::rand_core::OsRng;
+use pbkdf2::password_hash::{Ident, PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use pbkdf2::{Params, Pbkdf2};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::flows::Refusal;
+
+/// Hashes and verifies; clones share the queue.
+#[derive(Clone)]
+pub struct Hasher {
+    iterations: u32,
+    /// Places in the queue, the ones being worked on among them.
+    places: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Which of the hashes fits.
+    pub index: usize,
+    /// It was made with fewer iterations than are configured now.
+    pub outdated: bool,
+}
+
+impl Hasher {
+    /// A hasher that lets `queue` requests wait at most.
+    pub fn new(iterations: u32, queue: usize) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            iterations: iterations.max(1),
+            places: Arc::new(Semaphore::new(queue.max(1))),
+            workers: Arc::new(Semaphore::new(workers)),
+        }
+    }
+
+    /// PHC string of a secret with a salt of its own.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if the queue is full.
+    pub async fn hash(&self, secret: &str) -> Result<String, Refusal> {
+        let iterations = self.iterations;
+        let secret = Zeroizing::new(secret.to_owned());
+        self.run(move || hash(&secret, iterations)).await
+    }
+
+    /// PHC strings of many secrets, taking one place in the queue.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if the queue is full.
+    pub async fn hash_all(&self, secrets: Vec<Zeroizing<String>>) -> Result<Vec<String>, Refusal> {
+        let iterations = self.iterations;
+        self.run(move || secrets.iter().map(|secret| hash(secret, iterations)).collect()).await
+    }
+
+    /// Which of `hashes` the secret fits, if any. Every hash is tried, so that the time tells nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if the queue is full.
+    pub async fn verify(&self, secret: &str, hashes: Vec<String>) -> Result<Option<Verified>, Refusal> {
+        let iterations = self.iterations;
+        let secret = Zeroizing::new(secret.to_owned());
+        self.run(move || {
+            let mut found = None;
+            for (index, phc) in hashes.iter().enumerate() {
+                let Ok(parsed) = PasswordHash::new(phc) else { continue };
+                if Pbkdf2.verify_password(secret.as_bytes(), &parsed).is_ok() {
+                    let used = parsed.params.get_decimal("i").unwrap_or(0);
+                    found = Some(Verified { index, outdated: used < iterations });
+                }
+            }
+            found
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let worker = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Refusal::Busy)?;
+        // The permits go into the closure: a caller that gives up must not free its place while the work goes on.
+        tokio::task::spawn_blocking(move || {
+            let _held = (place, worker);
+            work()
+        })
+        .await
+        .map_err(|_| Refusal::Busy)
+    }
+}
+
+fn hash(secret: &str, iterations: u32) -> String {
+    let salt = SaltString::generate(&mut OsRng);
+    let params = Params { rounds: iterations, output_length: 32 };
+    Pbkdf2
+        .hash_password_customized(
+            secret.as_bytes(),
+            Some(Ident::new_unwrap("pbkdf2-sha256")),
+            None,
+            params,
+            &salt,
+        )
+        .expect("the salt and the parameters are valid for PBKDF2")
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn finds_the_hash_that_fits_and_tells_when_it_is_weak() {
+        let weak = Hasher::new(10, 4).hash("secret").await.unwrap();
+        assert!(weak.starts_with("$pbkdf2-sha256$i=10,l=32$"));
+        let hasher = Hasher::new(1_000, 4);
+        let other = hasher.hash("another").await.unwrap();
+        let found = hasher.verify("secret", vec![other.clone(), weak]).await.unwrap();
+        assert_eq!(found, Some(Verified { index: 1, outdated: true }));
+        assert_eq!(hasher.verify("secret", vec![other, "nonsense".into()]).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_refused_at_once() {
+        let hasher = Hasher::new(1, 1);
+        let held = Arc::clone(&hasher.places).try_acquire_owned().unwrap();
+        assert!(matches!(hasher.hash("x").await, Err(Refusal::Busy)));
+        drop(held);
+        assert!(hasher.hash("x").await.is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! The whole route table. Each API route has a file below; the owner's pages have [`pages`].
+
+mod body;
+mod caller;
+mod events;
+mod health;
+mod introspect;
+mod metadata;
+pub mod pages;
+mod problem;
+mod register;
+mod revoke;
+mod token;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, PRAGMA, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, StatusCode};
+use oauth_wire::OAuthErrorCode;
+
+use crate::state::App;
+
+/// Where a request comes from: the connection's peer. Forwarding headers are not looked at.
+type Peer = axum::extract::ConnectInfo<SocketAddr>;
+
+/// Everything that this DIdP answers over HTTP.
+pub fn routes(app: App) -> Router {
+    let body = app.config.limits.body;
+    let api = Router::new()
+        .route("/.well-known/oauth-authorization-server", get(metadata::get))
+        .route("/register", post(register::post))
+        .route("/register/{client_id}", get(register::get).put(register::put).delete(register::delete))
+        .route("/token", post(token::post))
+        .route("/revoke", post(revoke::post))
+        .route("/introspect", post(introspect::post))
+        .route("/introspect/grants", post(introspect::grants))
+        .route("/introspect/events", get(events::get))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(DefaultBodyLimit::max(body))
+        .merge(
+            Router::new()
+                .route("/register/batch", post(register::batch))
+                .method_not_allowed_fallback(problem::method_not_allowed)
+                .layer(DefaultBodyLimit::max(body.saturating_mul(16))),
+        )
+        .layer(middleware::from_fn(api_headers));
+    api.merge(pages::routes()).fallback(pages::not_found).layer(middleware::from_fn(finish)).with_state(app)
+}
+
+/// Runs a request to its end even if its client goes away: what was committed must also be told to those who wait for it.
+async fn finish(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(event = "request_failed", %error);
+            let body = problem::Problem::of(OAuthErrorCode::ServerError, "the request could not be finished");
+            (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+        }
+    }
+}
+
+/// Answers with tokens must not be kept by anybody on the way (RFC 6749 §5.1).
+async fn api_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,90 @@
+//! `POST /register`, `POST /register/batch` (RFC 7591) and `GET`, `PUT`, `DELETE /register/{client_id}` (RFC 7592).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use oauth_wire::OAuthErrorCode;
+use serde_json::Value;
+
+use super::body::JsonBytes;
+use super::caller::bearer;
+use super::problem::Problem;
+use crate::flows::registration::{self, Metadata, Registered};
+use crate::state::App;
+
+/// Registers one client.
+pub(super) async fn post(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Result<Response, Problem> {
+    let requests = vec![body.parse::<Metadata>()?];
+    let mut answers = registration::register(&app, bearer(&headers)?, key(&headers)?, requests).await?;
+    let answer = answers.pop().ok_or(Problem::of(OAuthErrorCode::ServerError, "no answer"))?;
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Registers many clients, all or none; answers in the order of the request.
+pub(super) async fn batch(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Result<Response, Problem> {
+    let token = bearer(&headers)?
+        .ok_or(Problem::of(OAuthErrorCode::InvalidToken, "an initial access token is needed"))?;
+    let requests = body.parse::<Vec<Metadata>>()?;
+    let answers = registration::register(&app, Some(token), key(&headers)?, requests).await?;
+    Ok((StatusCode::CREATED, Json(answers)).into_response())
+}
+
+/// What is registered.
+pub(super) async fn get(
+    State(app): State<App>,
+    Path(client_id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Registered>, Problem> {
+    Ok(Json(registration::read(&app, &client_id, token(&headers)?).await?))
+}
+
+/// Replaces the metadata. As RFC 7592 §2.2 asks, the body names the client; it cannot choose a secret.
+pub(super) async fn put(
+    State(app): State<App>,
+    Path(client_id): Path<String>,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Result<Json<Registered>, Problem> {
+    let mut object = body.parse::<serde_json::Map<String, Value>>()?;
+    if object.remove("client_id").is_some_and(|named| named != Value::from(client_id.as_str())) {
+        return Err(Problem::of(OAuthErrorCode::InvalidClientMetadata, "client_id is another client's"));
+    }
+    let metadata = serde_json::from_value(Value::Object(object))
+        .map_err(|_| Problem::of(OAuthErrorCode::InvalidClientMetadata, "unknown members are refused"))?;
+    Ok(Json(registration::update(&app, &client_id, token(&headers)?, metadata).await?))
+}
+
+/// Deletes the client.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Path(client_id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    registration::delete(&app, &client_id, token(&headers)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn token(headers: &HeaderMap) -> Result<&str, Problem> {
+    bearer(headers)?.ok_or(Problem::of(OAuthErrorCode::InvalidToken, "a registration access token is needed"))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value
+            .to_str()
+            .map(Some)
+            .map_err(|_| Problem::of(OAuthErrorCode::InvalidRequest, "Idempotency-Key must be ASCII")),
+        _ => Err(Problem::of(OAuthErrorCode::InvalidRequest, "Idempotency-Key stands twice")),
+    }
+}

@@ -1,0 +1,232 @@
+//! What every request handler and connection shares.
+
+use std::sync::Arc;
+
+use oauth_wire::GatewayAddress;
+use service::secret::Key;
+use service::{Clock, Shutdown};
+use tokio::sync::watch;
+use url::Url;
+
+use crate::config::Config;
+use crate::hashing::Hasher;
+use crate::hub::Hub;
+use crate::keys::Keyring;
+use crate::pins;
+use crate::store::Store;
+use crate::throttle::Throttle;
+use crate::upstream::Upstreams;
+
+/// The state of a running DIdP; clones share it.
+#[derive(Clone)]
+pub struct App {
+    /// The operator's decisions.
+    pub config: Arc<Config>,
+    /// Time.
+    pub clock: Clock,
+    /// Keyed hashes.
+    pub keys: Arc<Keyring>,
+    /// The database.
+    pub store: Store,
+    /// Identity providers for owners.
+    pub upstreams: Arc<Upstreams>,
+    /// Gateways, in the order of the configuration; the first is the home of new owners.
+    pub gateways: Arc<[Gateway]>,
+    /// Who may register clients with a token.
+    pub registrars: Arc<[RegistrarToken]>,
+    /// What registration tells devices about MQTT here.
+    pub mqtt: Arc<MqttEndpoint>,
+    /// Slow hashing of clients' secrets.
+    pub hasher: Hasher,
+    /// Counts failed logins, before any hashing.
+    pub throttle: Arc<Throttle>,
+    /// Devices that are connected now.
+    pub hub: Arc<Hub>,
+    /// Rises when an event for gateways was committed.
+    pub events: Arc<watch::Sender<i64>>,
+    /// Changes when a claim changed its state.
+    pub claims: Arc<watch::Sender<u64>>,
+    /// Begins when the process has to stop.
+    pub shutdown: Shutdown,
+}
+
+/// A gateway as configured, with its secret.
+pub struct Gateway {
+    /// Name it authenticates with; also its name in the database.
+    pub client_id: String,
+    /// Audience of tokens for it.
+    pub resource: String,
+    /// What token responses say of it.
+    pub address: GatewayAddress,
+    secret: Key,
+    expected: [u8; 32],
+}
+
+impl Gateway {
+    /// A gateway with its secret. Only a keyed hash stays in memory, and comparing hashes takes constant time.
+    pub fn new(client_id: String, resource: String, address: GatewayAddress, secret: &str) -> Self {
+        let key = Key::random();
+        let expected = key.hmac(&[secret.as_bytes()]);
+        Self { client_id, resource, address, secret: key, expected }
+    }
+
+    /// True for the right secret.
+    pub fn accepts(&self, secret: &str) -> bool {
+        service::secret::equal(&self.secret.hmac(&[secret.as_bytes()]), &self.expected)
+    }
+}
+
+/// An initial access token and what it allows.
+pub struct RegistrarToken {
+    /// Stable short name.
+    pub id: String,
+    /// What a person calls it.
+    pub name: String,
+    /// True for manufacturers (devices), false for app developers.
+    pub devices: bool,
+    /// Clients at most.
+    pub quota: i64,
+    /// Unix seconds after which the token is dead.
+    pub expires: Option<i64>,
+    key: Key,
+    expected: [u8; 32],
+}
+
+impl RegistrarToken {
+    /// True for the right token.
+    pub fn accepts(&self, token: &str) -> bool {
+        service::secret::equal(&self.key.hmac(&[token.as_bytes()]), &self.expected)
+    }
+}
+
+/// An address of MQTT over TLS and its pins, as registration answers give it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct MqttEndpoint {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// base64 SHA-256 of SubjectPublicKeyInfo (RFC 7469 §2.4).
+    pub spki_sha256: Vec<String>,
+}
+
+impl App {
+    /// Opens everything that the configuration names: keys, secrets, certificates, the database.
+    ///
+    /// # Errors
+    /// What cannot be opened is named.
+    pub async fn open(config: Config, clock: Clock, shutdown: Shutdown) -> anyhow::Result<Self> {
+        let parts = Parts::read(&config)?;
+        let store = Store::open(&config.database).await?;
+        let head = store.events_head().await?;
+        Ok(Self {
+            hasher: Hasher::new(config.limits.hash_iterations, config.limits.hash_queue),
+            throttle: Arc::new(Throttle::new(&config.limits)),
+            hub: Arc::default(),
+            events: Arc::new(watch::Sender::new(head)),
+            claims: Arc::new(watch::Sender::new(0)),
+            keys: Arc::new(parts.keys),
+            upstreams: Arc::new(parts.upstreams),
+            gateways: parts.gateways.into(),
+            registrars: parts.registrars.into(),
+            mqtt: Arc::new(parts.mqtt),
+            config: Arc::new(config),
+            store,
+            clock,
+            shutdown,
+        })
+    }
+
+    /// The issuer identifier (RFC 8414 §2).
+    pub fn issuer(&self) -> &Url {
+        &self.config.issuer
+    }
+
+    /// The issuer identifier as it stands in answers: without a slash at the end.
+    pub fn issuer_text(&self) -> &str {
+        self.config.issuer.as_str().trim_end_matches('/')
+    }
+
+    /// An absolute URL below the issuer; `path` begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.issuer_text())
+    }
+
+    /// The gateway with this name.
+    pub fn gateway(&self, client_id: &str) -> Option<&Gateway> {
+        self.gateways.iter().find(|gateway| gateway.client_id == client_id)
+    }
+
+    /// The gateway of owners that have none yet.
+    pub fn home_gateway(&self) -> &Gateway {
+        &self.gateways[0]
+    }
+}
+
+/// What the configuration's file names lead to; reading it is what `check-config` does beyond the file itself.
+pub struct Parts {
+    keys: Keyring,
+    upstreams: Upstreams,
+    gateways: Vec<Gateway>,
+    registrars: Vec<RegistrarToken>,
+    mqtt: MqttEndpoint,
+}
+
+impl Parts {
+    /// Reads keys, secrets and certificates.
+    ///
+    /// # Errors
+    /// The file that cannot be used is named.
+    pub fn read(config: &Config) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        config.check().map_err(anyhow::Error::msg)?;
+        let keys = Keyring::load(&config.keys_dir).context("keys_dir")?;
+        let upstreams = Upstreams::new(&config.upstream, &config.issuer)?;
+        let mut gateways = Vec::new();
+        for gateway in &config.gateway {
+            let secret = service::secret::read_secret(&gateway.secret_file)
+                .with_context(|| format!("secret_file {}", gateway.secret_file.display()))?;
+            let address = GatewayAddress {
+                host: gateway.host.clone(),
+                port: gateway.port,
+                spki_sha256: pins::collect(&gateway.spki_sha256, &gateway.spki_file, &gateway.ca_file)?,
+                http: gateway.http.clone(),
+                websocket: gateway.websocket.clone(),
+            };
+            gateways.push(Gateway::new(
+                gateway.client_id.clone(),
+                gateway.resource.clone(),
+                address,
+                &secret,
+            ));
+        }
+        let mut registrars = Vec::new();
+        let makers = config.manufacturer.iter().map(|registrar| (registrar, true));
+        for (registrar, devices) in makers.chain(config.developer.iter().map(|registrar| (registrar, false)))
+        {
+            let file = &registrar.initial_access_token_file;
+            let token = service::secret::read_secret(file)
+                .with_context(|| format!("initial_access_token_file {}", file.display()))?;
+            let key = Key::random();
+            registrars.push(RegistrarToken {
+                id: registrar.id.clone(),
+                name: registrar.name.clone(),
+                devices,
+                quota: registrar.quota,
+                expires: registrar.expires,
+                expected: key.hmac(&[token.as_bytes()]),
+                key,
+            });
+        }
+        let mqtt = MqttEndpoint {
+            host: config.mqtt.host.clone(),
+            port: config.mqtt.port,
+            spki_sha256: pins::collect(
+                &config.mqtt.spki_sha256,
+                &config.mqtt.spki_file,
+                &config.mqtt.ca_file,
+            )?,
+        };
+        Ok(Self { keys, upstreams, gateways, registrars, mqtt })
+    }
+}

@@ -1,0 +1,212 @@
+//! Claim windows, one alive for each device at most, and what became of them.
+
+use sqlx::FromRow;
+
+use super::Conn;
+
+/// One window.
+#[derive(Debug, Clone, FromRow)]
+pub struct Claim {
+    /// Its number.
+    pub id: i64,
+    /// The device's client_id.
+    pub device: String,
+    /// The device's connection that opened it.
+    pub connection: i64,
+    /// See the schema.
+    pub state: String,
+    /// `code` or `press`.
+    pub confirm: String,
+    /// Keyed hash of the digits that the device shows.
+    pub user_code: Option<Vec<u8>>,
+    /// The device's PKCE challenge.
+    pub challenge: String,
+    /// Wrong answers so far.
+    pub tries: i64,
+    /// The login that took it.
+    pub session_id: Option<i64>,
+    /// The owner who took it.
+    pub user_id: Option<i64>,
+    /// The grant that the consent made.
+    pub grant_id: Option<i64>,
+    /// Page id of the ownership that the consent made.
+    pub ownership: Option<String>,
+    /// End of the present state, Unix seconds.
+    pub deadline: i64,
+}
+
+const CLAIM: &str = "id, device, connection, state, confirm, user_code, challenge, tries, session_id, user_id, grant_id, \
+                     ownership, deadline";
+
+/// Opens a window; its number. Fails if another one of the device is alive.
+pub async fn open(
+    conn: &mut Conn,
+    device: &str,
+    connection: i64,
+    confirm: &str,
+    challenge: &str,
+    deadline: i64,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "INSERT INTO claims (device, connection, state, confirm, challenge, deadline) VALUES (?, ?, 'open', ?, ?, ?)
+         RETURNING id",
+    )
+    .bind(device)
+    .bind(connection)
+    .bind(confirm)
+    .bind(challenge)
+    .bind(deadline)
+    .fetch_one(conn)
+    .await
+}
+
+/// Sets the digits; they are hashed together with the window's number, so they are known only after it is open.
+pub async fn set_user_code(conn: &mut Conn, id: i64, user_code: &[u8]) -> sqlx::Result<()> {
+    sqlx::query("UPDATE claims SET user_code = ? WHERE id = ?")
+        .bind(user_code)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The window of this number.
+pub async fn get(conn: &mut Conn, id: i64) -> sqlx::Result<Option<Claim>> {
+    let sql = format!("SELECT {CLAIM} FROM claims WHERE id = ?");
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(conn).await
+}
+
+/// The device's window that is alive.
+pub async fn alive(conn: &mut Conn, device: &str) -> sqlx::Result<Option<Claim>> {
+    let sql = format!(
+        "SELECT {CLAIM} FROM claims WHERE device = ? AND state IN ('open', 'taken', 'granted', 'redeemed')"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(device).fetch_optional(conn).await
+}
+
+/// The window that this ticket names.
+pub async fn by_ticket(conn: &mut Conn, ticket: &[u8]) -> sqlx::Result<Option<Claim>> {
+    let sql = format!("SELECT {CLAIM} FROM claims WHERE ticket = ?");
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(ticket).fetch_optional(conn).await
+}
+
+/// Gives an open window (or one that this login took before) to a login; false if another one was faster.
+pub async fn take(
+    conn: &mut Conn,
+    id: i64,
+    session: i64,
+    user: i64,
+    ticket: &[u8],
+    deadline: i64,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE claims SET deadline = CASE state WHEN 'open' THEN ?1 ELSE deadline END, state = 'taken', session_id = ?2,
+             user_id = ?3, ticket = ?4
+         WHERE id = ?5 AND (state = 'open' OR (state = 'taken' AND session_id = ?2))",
+    )
+    .bind(deadline)
+    .bind(session)
+    .bind(user)
+    .bind(ticket)
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Moves a window from one state to the next; false if it was not in the first.
+pub async fn advance(conn: &mut Conn, id: i64, from: &str, to: &str, deadline: i64) -> sqlx::Result<bool> {
+    let done = sqlx::query("UPDATE claims SET state = ?, deadline = ? WHERE id = ? AND state = ?")
+        .bind(to)
+        .bind(deadline)
+        .bind(id)
+        .bind(from)
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Notes what a consent made.
+pub async fn note_grant(conn: &mut Conn, id: i64, grant: i64, ownership: &str) -> sqlx::Result<()> {
+    sqlx::query("UPDATE claims SET grant_id = ?, ownership = ? WHERE id = ?")
+        .bind(grant)
+        .bind(ownership)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How often this login answered wrongly in this window.
+pub async fn tries_of(conn: &mut Conn, id: i64, session: i64) -> sqlx::Result<i64> {
+    let tries: Option<i64> =
+        sqlx::query_scalar("SELECT tries FROM claim_tries WHERE claim_id = ? AND session_id = ?")
+            .bind(id)
+            .bind(session)
+            .fetch_optional(conn)
+            .await?;
+    Ok(tries.unwrap_or(0))
+}
+
+/// Counts a wrong answer, for the login and for the window.
+pub async fn count_try(conn: &mut Conn, id: i64, session: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO claim_tries (claim_id, session_id, tries) VALUES (?, ?, 1)
+         ON CONFLICT (claim_id, session_id) DO UPDATE SET tries = tries + 1",
+    )
+    .bind(id)
+    .bind(session)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query("UPDATE claims SET tries = tries + 1 WHERE id = ?").bind(id).execute(conn).await?;
+    Ok(())
+}
+
+/// Notes that a login waits for the press on this device.
+pub async fn wait(conn: &mut Conn, device: &str, session: i64, until: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO claim_waiting (device, session_id, until) VALUES (?, ?, ?)
+         ON CONFLICT (device, session_id) DO UPDATE SET until = excluded.until",
+    )
+    .bind(device)
+    .bind(session)
+    .bind(until)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many logins other than `session` wait for the press on this device.
+pub async fn others_waiting(conn: &mut Conn, device: &str, session: i64, now: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM claim_waiting WHERE device = ? AND session_id <> ? AND until > ?",
+    )
+    .bind(device)
+    .bind(session)
+    .bind(now)
+    .fetch_one(conn)
+    .await
+}
+
+/// Nobody waits for this device any more.
+pub async fn forget_waiting(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM claim_waiting WHERE device = ?").bind(device).execute(conn).await?;
+    Ok(())
+}
+
+/// Windows whose present state is over.
+pub async fn overdue(conn: &mut Conn, now: i64, limit: i64) -> sqlx::Result<Vec<Claim>> {
+    let sql = format!(
+        "SELECT {CLAIM} FROM claims WHERE deadline <= ? AND state IN ('open', 'taken', 'granted', 'redeemed') LIMIT ?"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).bind(limit).fetch_all(conn).await
+}
+
+/// Ends windows that no connection can serve any more, after a restart.
+pub async fn end_unserved(conn: &mut Conn, deadline: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE claims SET state = 'gone', deadline = ? WHERE state IN ('open', 'taken')")
+        .bind(deadline)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

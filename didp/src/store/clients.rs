@@ -1,0 +1,234 @@
+//! OAuth clients: devices and apps alike, with what registration knows of a device.
+
+use sqlx::FromRow;
+
+use super::Conn;
+
+/// A registered client.
+#[derive(Debug, Clone, FromRow)]
+pub struct Client {
+    /// Chosen by the server.
+    pub client_id: String,
+    /// `device` or `app`.
+    pub kind: String,
+    /// `client_secret_basic`, `client_secret_post` or `none`.
+    pub auth_method: String,
+    /// PHC string; none for a public client.
+    pub secret: Option<String>,
+    /// PHC string of the secret that a claim gave; takes the other's place when it is first used.
+    pub renewed_secret: Option<String>,
+    /// What a person calls it: the app, or the model of the device.
+    pub name: String,
+    /// What was registered, as JSON.
+    pub metadata: String,
+    /// Who registered it; none if it was done without a token.
+    pub registrar: Option<String>,
+    /// It may neither log in nor be claimed.
+    pub disabled: bool,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+impl Client {
+    /// True for a device.
+    pub fn is_device(&self) -> bool {
+        self.kind == "device"
+    }
+
+    /// True for a client without a secret.
+    pub fn is_public(&self) -> bool {
+        self.auth_method == "none"
+    }
+}
+
+/// What registration knows of a device.
+#[derive(Debug, Clone, FromRow)]
+pub struct Device {
+    /// Its client_id.
+    pub client_id: String,
+    /// What people call the model.
+    pub model: String,
+    /// `code` or `press`.
+    pub confirm: String,
+    /// JSON array of channels.
+    pub channels: String,
+}
+
+/// A client to be inserted.
+pub struct NewClient<'a> {
+    /// As in [`Client`].
+    pub client_id: &'a str,
+    /// As in [`Client`].
+    pub kind: &'a str,
+    /// As in [`Client`].
+    pub auth_method: &'a str,
+    /// As in [`Client`].
+    pub secret: Option<&'a str>,
+    /// As in [`Client`].
+    pub name: &'a str,
+    /// As in [`Client`].
+    pub metadata: &'a str,
+    /// As in [`Client`].
+    pub registrar: Option<&'a str>,
+    /// Keyed hash of the registration access token.
+    pub registration_token: &'a [u8],
+    /// Keyed hash of registrar, key and request, if a key was sent.
+    pub idempotency: Option<&'a [u8]>,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// Inserts a client.
+pub async fn insert(conn: &mut Conn, client: &NewClient<'_>) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO clients (client_id, kind, auth_method, secret, name, metadata, registrar, registration_token,
+             idempotency, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(client.client_id)
+    .bind(client.kind)
+    .bind(client.auth_method)
+    .bind(client.secret)
+    .bind(client.name)
+    .bind(client.metadata)
+    .bind(client.registrar)
+    .bind(client.registration_token)
+    .bind(client.idempotency)
+    .bind(client.created_at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Inserts what registration knows of a device.
+pub async fn insert_device(
+    conn: &mut Conn,
+    client_id: &str,
+    code: &[u8],
+    confirm: &str,
+    channels: &str,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO devices (client_id, code, confirm, channels) VALUES (?, ?, ?, ?)")
+        .bind(client_id)
+        .bind(code)
+        .bind(confirm)
+        .bind(channels)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The client of this id.
+pub async fn get(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Client>> {
+    sqlx::query_as("SELECT * FROM clients WHERE client_id = ?").bind(client_id).fetch_optional(conn).await
+}
+
+/// The client that was registered with this idempotency key.
+pub async fn by_idempotency(conn: &mut Conn, key: &[u8]) -> sqlx::Result<Option<Client>> {
+    sqlx::query_as("SELECT * FROM clients WHERE idempotency = ?").bind(key).fetch_optional(conn).await
+}
+
+/// How many clients this registrar has.
+pub async fn count(conn: &mut Conn, registrar: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM clients WHERE registrar = ?")
+        .bind(registrar)
+        .fetch_one(conn)
+        .await
+}
+
+/// True if this is the client's registration access token, and the client was never claimed.
+pub async fn has_registration_token(conn: &mut Conn, client_id: &str, token: &[u8]) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM clients WHERE client_id = ? AND registration_token = ?")
+        .bind(client_id)
+        .bind(token)
+        .fetch_one(conn)
+        .await
+}
+
+/// Takes the registration access token away for good.
+pub async fn end_registration(conn: &mut Conn, client_id: &str) -> sqlx::Result<()> {
+    sqlx::query("UPDATE clients SET registration_token = NULL WHERE client_id = ?")
+        .bind(client_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Replaces the name and the metadata.
+pub async fn update(conn: &mut Conn, client_id: &str, name: &str, metadata: &str) -> sqlx::Result<()> {
+    sqlx::query("UPDATE clients SET name = ?, metadata = ? WHERE client_id = ?")
+        .bind(name)
+        .bind(metadata)
+        .bind(client_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Replaces what registration knows of a device.
+pub async fn update_device(
+    conn: &mut Conn,
+    client_id: &str,
+    confirm: &str,
+    channels: &str,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE devices SET confirm = ?, channels = ? WHERE client_id = ?")
+        .bind(confirm)
+        .bind(channels)
+        .bind(client_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Deletes a client with everything that hangs on it.
+pub async fn delete(conn: &mut Conn, client_id: &str) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM clients WHERE client_id = ?").bind(client_id).execute(conn).await?;
+    Ok(())
+}
+
+/// Sets the secret that a claim gave; both are valid until the new one is used.
+pub async fn renew_secret(conn: &mut Conn, client_id: &str, phc: &str) -> sqlx::Result<()> {
+    sqlx::query("UPDATE clients SET renewed_secret = ? WHERE client_id = ?")
+        .bind(phc)
+        .bind(client_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Puts `phc` in the secret's place if the row still holds `before` as secret or renewed secret; a renewed one leaves no
+/// other behind.
+pub async fn settle_secret(conn: &mut Conn, client_id: &str, before: &str, phc: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE clients SET secret = ?1, renewed_secret = CASE WHEN renewed_secret = ?2 THEN NULL ELSE renewed_secret END
+         WHERE client_id = ?3 AND (secret = ?2 OR renewed_secret = ?2)",
+    )
+    .bind(phc)
+    .bind(before)
+    .bind(client_id)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The device of this id.
+pub async fn device(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Device>> {
+    sqlx::query_as(
+        "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
+         WHERE d.client_id = ? AND c.disabled = 0",
+    )
+    .bind(client_id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The device whose printed code has one of these hashes.
+pub async fn device_by_code(conn: &mut Conn, code: &[u8]) -> sqlx::Result<Option<Device>> {
+    sqlx::query_as(
+        "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
+         WHERE d.code = ? AND c.disabled = 0",
+    )
+    .bind(code)
+    .fetch_optional(conn)
+    .await
+}

@@ -1,0 +1,218 @@
+//! Grants: what one owner allows one client at one gateway. Deleting one takes its whole line of tokens along.
+
+use sqlx::FromRow;
+
+use super::Conn;
+
+/// One grant.
+#[derive(Debug, Clone, FromRow)]
+pub struct Grant {
+    /// Its number; 0 before it is inserted.
+    pub id: i64,
+    /// For links on the owner's pages.
+    pub public_id: String,
+    /// Its random name at the gateway.
+    pub sid: String,
+    /// The owner.
+    pub user_id: i64,
+    /// The client.
+    pub client_id: String,
+    /// The gateway's client_id.
+    pub gateway: String,
+    /// `device` or `app`.
+    pub kind: String,
+    /// `pending` until its code was redeemed (app) or its claim is complete (device); then `active`.
+    pub state: String,
+    /// Granted scopes.
+    pub scope: String,
+    /// Devices that the owner claims later join.
+    pub future: bool,
+    /// The app is told the owner's names of devices.
+    pub share_names: bool,
+    /// JSON array of channel names that bounds every device; none means all.
+    pub channels: Option<String>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds; none means no end.
+    pub expires_at: Option<i64>,
+}
+
+impl Grant {
+    /// True for a device's own grant.
+    pub fn is_device(&self) -> bool {
+        self.kind == "device"
+    }
+}
+
+/// One device in a grant, with what the answers need of it.
+#[derive(Debug, Clone, FromRow)]
+pub struct GrantedDevice {
+    /// The device's client_id.
+    pub device: String,
+    /// Random for this grant and device.
+    pub reference: String,
+    /// JSON array of channel names that bounds this device; none means all.
+    pub chosen: Option<String>,
+    /// The device's label.
+    pub label: String,
+    /// What the owner calls it.
+    pub name: Option<String>,
+    /// What people call the model.
+    pub model: String,
+    /// JSON array of the device's channels.
+    pub channels: String,
+}
+
+/// Inserts a grant; its number.
+pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "INSERT INTO grants (public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names,
+             channels, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(&grant.public_id)
+    .bind(&grant.sid)
+    .bind(grant.user_id)
+    .bind(&grant.client_id)
+    .bind(&grant.gateway)
+    .bind(&grant.kind)
+    .bind(&grant.state)
+    .bind(&grant.scope)
+    .bind(grant.future)
+    .bind(grant.share_names)
+    .bind(&grant.channels)
+    .bind(grant.created_at)
+    .bind(grant.expires_at)
+    .fetch_one(conn)
+    .await
+}
+
+/// The grant of this number.
+pub async fn get(conn: &mut Conn, id: i64) -> sqlx::Result<Option<Grant>> {
+    sqlx::query_as("SELECT * FROM grants WHERE id = ?").bind(id).fetch_optional(conn).await
+}
+
+/// The device's own grant.
+pub async fn of_device(conn: &mut Conn, device: &str) -> sqlx::Result<Option<Grant>> {
+    sqlx::query_as("SELECT * FROM grants WHERE client_id = ? AND kind = 'device'")
+        .bind(device)
+        .fetch_optional(conn)
+        .await
+}
+
+/// An app's grant of this owner by its page id.
+pub async fn app_of_user(conn: &mut Conn, user: i64, public_id: &str) -> sqlx::Result<Option<Grant>> {
+    sqlx::query_as(
+        "SELECT * FROM grants WHERE user_id = ? AND public_id = ? AND kind = 'app' AND state = 'active'",
+    )
+    .bind(user)
+    .bind(public_id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// An owner's current grants at one gateway, devices' and apps' alike.
+pub async fn of_user_at(conn: &mut Conn, user: i64, gateway: &str, now: i64) -> sqlx::Result<Vec<Grant>> {
+    sqlx::query_as(
+        "SELECT * FROM grants WHERE user_id = ? AND gateway = ? AND state = 'active'
+         AND (expires_at IS NULL OR expires_at > ?) ORDER BY id",
+    )
+    .bind(user)
+    .bind(gateway)
+    .bind(now)
+    .fetch_all(conn)
+    .await
+}
+
+/// An owner's current grants to apps, newest first.
+pub async fn apps_of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<Grant>> {
+    sqlx::query_as(
+        "SELECT * FROM grants WHERE user_id = ? AND kind = 'app' AND state = 'active'
+         AND (expires_at IS NULL OR expires_at > ?) ORDER BY id DESC",
+    )
+    .bind(user)
+    .bind(now)
+    .fetch_all(conn)
+    .await
+}
+
+/// An owner's grants to apps that later devices join.
+pub async fn joining(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar("SELECT id FROM grants WHERE user_id = ? AND kind = 'app' AND future = 1")
+        .bind(user)
+        .fetch_all(conn)
+        .await
+}
+
+/// Marks a grant as active; false if it was already.
+pub async fn activate(conn: &mut Conn, id: i64) -> sqlx::Result<bool> {
+    let done = sqlx::query("UPDATE grants SET state = 'active' WHERE id = ? AND state = 'pending'")
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Ends a grant with its tokens.
+pub async fn delete(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM grants WHERE id = ?").bind(id).execute(conn).await?;
+    Ok(())
+}
+
+/// Adds a device to a grant, unless it is in it.
+pub async fn add_device(
+    conn: &mut Conn,
+    grant: i64,
+    device: &str,
+    reference: &str,
+    chosen: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO grant_devices (grant_id, device, reference, channels) VALUES (?, ?, ?, ?)
+         ON CONFLICT (grant_id, device) DO NOTHING",
+    )
+    .bind(grant)
+    .bind(device)
+    .bind(reference)
+    .bind(chosen)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes a device out of every grant.
+pub async fn remove_device(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM grant_devices WHERE device = ?").bind(device).execute(conn).await?;
+    Ok(())
+}
+
+/// The devices of a grant whose claims are complete (of a device's own grant: the device itself, always).
+pub async fn devices(conn: &mut Conn, grant: &Grant) -> sqlx::Result<Vec<GrantedDevice>> {
+    sqlx::query_as(
+        "SELECT g.device, g.reference, g.channels AS chosen, o.label, o.name, c.name AS model, d.channels
+         FROM grant_devices g JOIN ownerships o ON o.device = g.device AND o.user_id = ?1
+         JOIN clients c ON c.client_id = g.device JOIN devices d ON d.client_id = g.device
+         WHERE g.grant_id = ?2 AND (o.state <> 'pending' OR ?3) ORDER BY o.since, o.label",
+    )
+    .bind(grant.user_id)
+    .bind(grant.id)
+    .bind(grant.is_device())
+    .fetch_all(conn)
+    .await
+}
+
+/// Gateways at which a device stands in grants of its owner.
+pub async fn of_user_with_device(conn: &mut Conn, user: i64, device: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT g.gateway FROM grants g JOIN grant_devices d ON d.grant_id = g.id
+         WHERE g.user_id = ? AND d.device = ? ORDER BY g.gateway",
+    )
+    .bind(user)
+    .bind(device)
+    .fetch_all(conn)
+    .await
+}
+
+/// Every grant to this client.
+pub async fn of_client(conn: &mut Conn, client_id: &str) -> sqlx::Result<Vec<Grant>> {
+    sqlx::query_as("SELECT * FROM grants WHERE client_id = ?").bind(client_id).fetch_all(conn).await
+}

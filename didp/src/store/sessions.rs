@@ -1,0 +1,38 @@
+//! Browser sessions of owners who are logged in.
+
+use super::Conn;
+
+/// A new session; its number.
+pub async fn insert(conn: &mut Conn, token: &[u8], user: i64, expires_at: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("INSERT INTO sessions (token, user_id, expires_at) VALUES (?, ?, ?) RETURNING id")
+        .bind(token)
+        .bind(user)
+        .bind(expires_at)
+        .fetch_one(conn)
+        .await
+}
+
+/// Number, owner and end of a session that is alive.
+pub async fn get(conn: &mut Conn, token: &[u8], now: i64) -> sqlx::Result<Option<(i64, i64, i64)>> {
+    sqlx::query_as("SELECT id, user_id, expires_at FROM sessions WHERE token = ? AND expires_at > ?")
+        .bind(token)
+        .bind(now)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Moves a session's end.
+pub async fn extend(conn: &mut Conn, id: i64, expires_at: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE sessions SET expires_at = ? WHERE id = ?")
+        .bind(expires_at)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Ends a session.
+pub async fn delete(conn: &mut Conn, token: &[u8]) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Finding and deleting what is over, in small batches so that nobody waits long for the writer.
+
+use super::Conn;
+use super::grants::Grant;
+
+/// Deletes up to `limit` rows of each kind that nobody can refer to any more; true if there may be more.
+pub async fn delete_expired(
+    conn: &mut Conn,
+    limit: i64,
+    now: i64,
+    events: i64,
+    notices: i64,
+) -> sqlx::Result<bool> {
+    // A dead or ended node stays for a day, so that presenting it is still told from a made-up one.
+    const DAY: i64 = 86_400;
+    let statements: [(&'static str, i64); 6] = [
+        ("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ?)", now),
+        ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= ? LIMIT ?)", now - DAY),
+        (
+            "DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE deadline <= ? AND state NOT IN
+             ('open', 'taken', 'granted', 'redeemed') LIMIT ?)",
+            now,
+        ),
+        (
+            "DELETE FROM claim_waiting WHERE (device, session_id) IN
+             (SELECT device, session_id FROM claim_waiting WHERE until <= ? LIMIT ?)",
+            now,
+        ),
+        (
+            "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at <= ? ORDER BY seq LIMIT ?)",
+            events,
+        ),
+        ("DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at <= ? LIMIT ?)", notices),
+    ];
+    let mut more = false;
+    for (statement, until) in statements {
+        let done = sqlx::query(statement).bind(until).bind(limit).execute(&mut *conn).await?;
+        more |= done.rows_affected() >= u64::try_from(limit).unwrap_or(u64::MAX);
+    }
+    Ok(more)
+}
+
+/// Grants that are over: their end has passed, or nothing that could continue their line is left. Looks only at ends that have
+/// passed, so that the cost does not grow with the number of grants.
+pub async fn ended_grants(conn: &mut Conn, now: i64, limit: i64) -> sqlx::Result<Vec<Grant>> {
+    sqlx::query_as(
+        "SELECT * FROM grants WHERE expires_at IS NOT NULL AND expires_at <= ?1
+         UNION
+         SELECT * FROM grants g WHERE g.id IN (SELECT grant_id FROM tokens WHERE state <> 'dead' AND expires_at <= ?1)
+         AND NOT EXISTS (SELECT 1 FROM tokens t WHERE t.grant_id = g.id AND t.state <> 'dead' AND t.expires_at > ?1)
+         LIMIT ?2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}

@@ -1,0 +1,92 @@
+//! Owners: a keyed hash of who they are upstream, and their pseudonyms at gateways. Nothing else is known of them.
+
+use sqlx::FromRow;
+
+use super::Conn;
+
+/// What a gateway knows of an owner.
+#[derive(Debug, Clone, FromRow)]
+pub struct Pseudonym {
+    /// Random, one for each owner and gateway.
+    pub sub: String,
+    /// The DIdP's share of the key of what the owner's PCM keeps.
+    pub state_share: Vec<u8>,
+    /// Sequence number of the last event that concerns this owner there.
+    pub rev: i64,
+}
+
+/// The owner with this user key.
+pub async fn by_key(conn: &mut Conn, user_key: &[u8]) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT user_id FROM identities WHERE user_key = ?")
+        .bind(user_key)
+        .fetch_optional(conn)
+        .await
+}
+
+/// A new owner with this user key.
+pub async fn insert(conn: &mut Conn, user_key: &[u8], now: i64) -> sqlx::Result<i64> {
+    let user: i64 = sqlx::query_scalar("INSERT INTO users (created_at) VALUES (?) RETURNING id")
+        .bind(now)
+        .fetch_one(&mut *conn)
+        .await?;
+    sqlx::query("INSERT INTO identities (user_key, user_id) VALUES (?, ?)")
+        .bind(user_key)
+        .bind(user)
+        .execute(conn)
+        .await?;
+    Ok(user)
+}
+
+/// Writes a user key anew, under the newest key.
+pub async fn rewrap(conn: &mut Conn, old: &[u8], new: &[u8]) -> sqlx::Result<()> {
+    sqlx::query("UPDATE identities SET user_key = ? WHERE user_key = ?")
+        .bind(new)
+        .bind(old)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// What `gateway` knows of the owner.
+pub async fn pseudonym(conn: &mut Conn, user: i64, gateway: &str) -> sqlx::Result<Option<Pseudonym>> {
+    sqlx::query_as("SELECT sub, state_share, rev FROM pseudonyms WHERE user_id = ? AND gateway = ?")
+        .bind(user)
+        .bind(gateway)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Gives the owner a pseudonym at `gateway`, unless there is one.
+pub async fn ensure_pseudonym(
+    conn: &mut Conn,
+    user: i64,
+    gateway: &str,
+    sub: &str,
+    state_share: &[u8],
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO pseudonyms (user_id, gateway, sub, state_share) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(user)
+        .bind(gateway)
+        .bind(sub)
+        .bind(state_share)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The gateway that the owner has a pseudonym at, if any.
+pub async fn home_gateway(conn: &mut Conn, user: i64) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("SELECT gateway FROM pseudonyms WHERE user_id = ? ORDER BY gateway LIMIT 1")
+        .bind(user)
+        .fetch_optional(conn)
+        .await
+}
+
+/// The owner behind a pseudonym at `gateway`.
+pub async fn by_pseudonym(conn: &mut Conn, gateway: &str, sub: &str) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT user_id FROM pseudonyms WHERE gateway = ? AND sub = ?")
+        .bind(gateway)
+        .bind(sub)
+        .fetch_optional(conn)
+        .await
+}

@@ -1,0 +1,74 @@
+//! What happens by the passing of time alone: claims that were not completed are undone, grants end, expired rows go.
+
+use std::time::Duration;
+
+use crate::flows::account::{self, NoticeKind};
+use crate::flows::change::Change;
+use crate::flows::{Refusal, claim, ownership};
+use crate::state::App;
+use crate::store::{grants, sweep};
+
+/// Rows in one transaction, so that no other writer waits long.
+const BATCH: i64 = 200;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Sweeps until the process stops.
+pub(crate) async fn run(app: App) {
+    if let Err(error) = claim::end_unserved(&app).await {
+        error.log("sweep_failed");
+    }
+    loop {
+        if let Err(error) = sweep(&app).await {
+            error.log("sweep_failed");
+        }
+        tokio::select! {
+            () = app.shutdown.begun() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Does now what is due by the clock.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn sweep(app: &App) -> Result<(), Refusal> {
+    let batch = usize::try_from(BATCH).unwrap_or(usize::MAX);
+    while claim::expire(app, BATCH).await? >= batch {}
+    while end_grants(app).await? >= batch {}
+    let now = app.clock.now();
+    let lifetimes = &app.config.lifetimes;
+    loop {
+        let mut tx = app.store.write().await?;
+        let more =
+            sweep::delete_expired(&mut tx, BATCH, now, now - lifetimes.events, now - lifetimes.notices)
+                .await?;
+        tx.commit().await?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+async fn end_grants(app: &App) -> Result<usize, Refusal> {
+    let now = app.clock.now();
+    let mut change = Change::begin(app).await?;
+    let ended = sweep::ended_grants(change.conn(), now, BATCH).await?;
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    for grant in &ended {
+        // It may have gone with another one of this batch.
+        if grants::get(change.conn(), grant.id).await?.is_none() {
+            continue;
+        }
+        if grant.is_device() {
+            ownership::suspend(app, &mut change, grant, NoticeKind::DeviceSuspended).await?;
+        } else {
+            account::end_app(&mut change, grant, NoticeKind::AppWithdrawn, now).await?;
+        }
+    }
+    change.commit(app).await?;
+    Ok(ended.len())
+}

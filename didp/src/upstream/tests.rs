@@ -1,7 +1,7 @@
 //! Logins against small providers that live in this test: an OpenID provider that can lie in every field, and a plain
 //! OAuth2 one. Each refusal names the line of the security checklist that it shows.
 
-mod provider;
+pub(crate) mod provider;
 
 use provider::{Plain, Provider, Signing};
 

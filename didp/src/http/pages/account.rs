@@ -7,9 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::failure::Failure;
 use super::form::{self, Fields};
 use super::session::{self, Owner};
-use super::views::{
-    Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, render,
-};
+use super::views::{Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, render};
 use super::words::{ENGLISH, Words, stamp};
 use crate::flows::account::{self, AppView, DeviceView, NoticeKind, NoticeView};
 use crate::state::App;
@@ -63,11 +61,8 @@ pub(super) async fn overview(
 }
 
 fn own_device(w: &Words, device: DeviceView) -> OwnDevice {
-    let (state, state_class) = match (device.suspended, device.online) {
-        (true, _) => (w.suspended, "warn"),
-        (false, true) => (w.online, "on"),
-        (false, false) => (w.offline, "off"),
-    };
+    // Whether it is connected here says little: a running device talks to its gateway, not to this site.
+    let (state, state_class) = if device.suspended { (w.suspended, "warn") } else { (w.active, "on") };
     OwnDevice {
         title: device.name.clone().unwrap_or_else(|| device.model.clone()),
         name: device.name.unwrap_or_default(),

@@ -9,12 +9,12 @@ use oauth_wire::{Channel, Direction};
 use service::secret;
 use url::Url;
 
+use super::POLICY;
 use super::failure::Failure;
 use super::form::Fields;
 use super::session::{self, MAX_NEXT, Owner, Visitor};
 use super::views::{AskingApp, Consent, Frame, OfferedChannel, OfferedDevice, UntilOption, render};
 use super::words::{ENGLISH, Words};
-use super::POLICY;
 use crate::flows::authorize::{
     self, AuthorizeError, Choice, ChosenDevice, ConsentRequest, OwnedDevice, PageError,
 };
@@ -121,14 +121,19 @@ impl Picked {
     /// What the page proposes: everything that the app asks for, on the devices of today.
     fn proposal(request: &ConsentRequest, devices: &[OwnedDevice]) -> Self {
         let fitting = || {
-            devices.iter().map(|device| (device, offered(request, device))).filter(|(_, channels)| !channels.is_empty())
+            devices
+                .iter()
+                .map(|device| (device, offered(request, device)))
+                .filter(|(_, channels)| !channels.is_empty())
         };
         Picked {
             read: request.wants_read,
             command: request.wants_command,
             devices: fitting().map(|(device, _)| device.id.clone()).collect(),
             channels: fitting()
-                .flat_map(|(device, channels)| channels.into_iter().map(|channel| pair(&device.id, &channel.name)))
+                .flat_map(|(device, channels)| {
+                    channels.into_iter().map(|channel| pair(&device.id, &channel.name))
+                })
                 .collect(),
             future: false,
             share_names: false,
@@ -163,20 +168,24 @@ impl Picked {
     }
 
     fn choice(&self, devices: &[OwnedDevice], now: i64) -> Choice {
-        let devices = devices.iter().filter(|device| self.devices.contains(&device.id)).map(|device| ChosenDevice {
-            id: device.id.clone(),
-            channels: Some(
-                device
-                    .channels
-                    .iter()
-                    .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
-                    .map(|channel| channel.name.clone())
-                    .collect(),
-            ),
-        });
-        let seconds = UNTIL.iter().find(|(value, ..)| *value == self.until).and_then(|(.., seconds)| *seconds);
+        let devices =
+            devices.iter().filter(|device| self.devices.contains(&device.id)).map(|device| ChosenDevice {
+                id: device.id.clone(),
+                channels: Some(
+                    device
+                        .channels
+                        .iter()
+                        .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
+                        .map(|channel| channel.name.clone())
+                        .collect(),
+                ),
+            });
+        let seconds =
+            UNTIL.iter().find(|(value, ..)| *value == self.until).and_then(|(.., seconds)| *seconds);
         Choice {
-            devices: devices.filter(|device| device.channels.as_ref().is_some_and(|c| !c.is_empty())).collect(),
+            devices: devices
+                .filter(|device| device.channels.as_ref().is_some_and(|c| !c.is_empty()))
+                .collect(),
             read: self.read,
             command: self.command,
             future: self.future,
@@ -199,7 +208,9 @@ fn offered<'d>(request: &ConsentRequest, device: &'d OwnedDevice) -> Vec<&'d Cha
             Direction::Data => request.wants_read,
             Direction::Command => request.wants_command,
         })
-        .filter(|channel| request.wanted_channels.as_ref().is_none_or(|wanted| wanted.contains(&channel.name)))
+        .filter(|channel| {
+            request.wanted_channels.as_ref().is_none_or(|wanted| wanted.contains(&channel.name))
+        })
         .collect()
 }
 
@@ -242,7 +253,12 @@ fn page(
         seal: session::seal(app, owner, query),
         app: AskingApp {
             name: &request.app_name,
-            initial: request.app_name.chars().next().map(|c| c.to_uppercase().to_string()).unwrap_or_default(),
+            initial: request
+                .app_name
+                .chars()
+                .next()
+                .map(|c| c.to_uppercase().to_string())
+                .unwrap_or_default(),
             host: if request.app_host.is_empty() { request.redirect_uri.scheme() } else { &request.app_host },
             verified: request.verified,
         },

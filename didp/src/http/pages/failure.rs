@@ -47,9 +47,8 @@ impl IntoResponse for Failure {
         let mut retry_after = None;
         let (status, heading, text) = match &self {
             Failure::LogIn { next } => {
-                let query: String = url::form_urlencoded::Serializer::new(String::new())
-                    .append_pair("next", next)
-                    .finish();
+                let query: String =
+                    url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
                 return Redirect::to(&format!("/login?{query}")).into_response();
             }
             Failure::Malformed => (StatusCode::BAD_REQUEST, w.bad_request_heading, w.bad_input_text),

@@ -48,14 +48,12 @@ pub(super) fn choice(
     } else {
         (w.login_heading, w.login_lead)
     };
-    let query: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+    let query: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
     let providers: Vec<Provider<'_>> = app
         .upstreams
         .iter()
-        .map(|upstream| Provider {
-            name: upstream.name(),
-            href: format!("/login/{}?{query}", upstream.id()),
-        })
+        .map(|upstream| Provider { name: upstream.name(), href: format!("/login/{}?{query}", upstream.id()) })
         .collect();
     if providers.is_empty() {
         return Err(Failure::NoProviders);

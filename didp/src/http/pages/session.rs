@@ -70,7 +70,12 @@ pub(super) fn seal(app: &App, owner: &Owner, value: &str) -> String {
 
 /// Lets a POST through if it came from a page that this session was shown. The token is what decides; where a browser tells
 /// where the request comes from, that must be right too. (Under `Referrer-Policy: no-referrer` the origin is `null`.)
-pub(super) fn check_post(app: &App, headers: &HeaderMap, owner: &Owner, fields: &Fields) -> Result<(), Failure> {
+pub(super) fn check_post(
+    app: &App,
+    headers: &HeaderMap,
+    owner: &Owner,
+    fields: &Fields,
+) -> Result<(), Failure> {
     let text = |name| headers.get(name).map(HeaderValue::as_bytes);
     if text("sec-fetch-site").is_some_and(|site| site != b"same-origin") {
         return Err(Failure::Forged);
@@ -168,7 +173,9 @@ mod tests {
     #[test]
     fn a_login_leads_back_to_pages_of_this_site_only() {
         let issuer: Url = "https://didp.example/".parse().unwrap();
-        for good in ["/account", "/r/abc_-", "/claim/x?y=1", "/authorize?client_id=a&state=%2F", "/account/apps/1"] {
+        for good in
+            ["/account", "/r/abc_-", "/claim/x?y=1", "/authorize?client_id=a&state=%2F", "/account/apps/1"]
+        {
             assert_eq!(own_path(&issuer, good).as_deref(), Some(good));
         }
         for bad in [

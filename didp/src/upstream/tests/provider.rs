@@ -20,7 +20,7 @@ use crate::upstream::{Settings, Upstreams};
 
 /// How the ID token gets its signature.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Signing {
+pub(crate) enum Signing {
     Proper,
     None,
     SharedSecret,
@@ -31,13 +31,13 @@ pub(super) enum Signing {
 
 /// What the token endpoint does instead of answering.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Misbehaviour {
+pub(crate) enum Misbehaviour {
     Endless,
     Redirect,
 }
 
 /// Settings of one upstream `test`, with the given fields beside the usual ones.
-pub(super) fn settings(fields: Value) -> Settings {
+pub(crate) fn settings(fields: Value) -> Settings {
     let mut table = json!({ "id": "test", "name": "Test", "kind": "openid-connect", "client_id": "didp" });
     table.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     serde_json::from_value(table).unwrap()
@@ -90,7 +90,7 @@ struct Inner {
 }
 
 /// An OpenID provider on a free port.
-pub(super) struct Provider(Arc<Inner>);
+pub(crate) struct Provider(Arc<Inner>);
 
 fn new_key() -> EcdsaKeyPair {
     let random = ring::rand::SystemRandom::new();
@@ -99,7 +99,7 @@ fn new_key() -> EcdsaKeyPair {
 }
 
 impl Provider {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let inner = Arc::new(Inner {
             origin: format!("http://{}", listener.local_addr().unwrap()),
@@ -126,49 +126,49 @@ impl Provider {
         Provider(inner)
     }
 
-    pub(super) fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         self.0.origin.clone()
     }
 
-    pub(super) fn upstreams(&self) -> Upstreams {
+    pub(crate) fn upstreams(&self) -> Upstreams {
         upstreams(json!({ "issuer": self.0.origin }))
     }
 
-    pub(super) fn grant(&self, url: &Url) -> (String, String) {
+    pub(crate) fn grant(&self, url: &Url) -> (String, String) {
         grant(&self.0.codes, url)
     }
 
-    pub(super) fn lie(&self, claim: &str, value: Value) {
+    pub(crate) fn lie(&self, claim: &str, value: Value) {
         self.0.shape.lock().unwrap().lies.push((claim.to_owned(), value));
     }
 
-    pub(super) fn sign(&self, signing: Signing) {
+    pub(crate) fn sign(&self, signing: Signing) {
         self.0.shape.lock().unwrap().signing = signing;
     }
 
-    pub(super) fn misbehave(&self, misbehaviour: Misbehaviour) {
+    pub(crate) fn misbehave(&self, misbehaviour: Misbehaviour) {
         self.0.shape.lock().unwrap().misbehaviour = Some(misbehaviour);
     }
 
-    pub(super) fn rotate(&self) {
+    pub(crate) fn rotate(&self) {
         let mut shape = self.0.shape.lock().unwrap();
         shape.key = new_key();
         shape.kid += 1;
     }
 
-    pub(super) fn away(&self, away: bool) {
+    pub(crate) fn away(&self, away: bool) {
         self.0.shape.lock().unwrap().away = away;
     }
 
-    pub(super) fn key_requests(&self) -> u32 {
+    pub(crate) fn key_requests(&self) -> u32 {
         self.0.shape.lock().unwrap().key_requests
     }
 
-    pub(super) fn token_requests(&self) -> u32 {
+    pub(crate) fn token_requests(&self) -> u32 {
         self.0.shape.lock().unwrap().token_requests
     }
 
-    pub(super) fn strays(&self) -> u32 {
+    pub(crate) fn strays(&self) -> u32 {
         self.0.shape.lock().unwrap().strays
     }
 }
@@ -282,10 +282,10 @@ struct PlainInner {
 }
 
 /// A plain OAuth2 provider on a free port, with one person.
-pub(super) struct Plain(Arc<PlainInner>);
+pub(crate) struct Plain(Arc<PlainInner>);
 
 impl Plain {
-    pub(super) async fn start(user: Value) -> Self {
+    pub(crate) async fn start(user: Value) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let inner = Arc::new(PlainInner { origin, codes: Mutex::default(), user });
@@ -297,11 +297,11 @@ impl Plain {
         Plain(inner)
     }
 
-    pub(super) fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         self.0.origin.clone()
     }
 
-    pub(super) fn upstreams(&self, field: &str) -> Upstreams {
+    pub(crate) fn upstreams(&self, field: &str) -> Upstreams {
         let origin = &self.0.origin;
         upstreams(json!({
             "id": "plain", "kind": "oauth2", "subject_field": field,
@@ -311,7 +311,7 @@ impl Plain {
         }))
     }
 
-    pub(super) fn grant(&self, url: &Url) -> (String, String) {
+    pub(crate) fn grant(&self, url: &Url) -> (String, String) {
         grant(&self.0.codes, url)
     }
 }

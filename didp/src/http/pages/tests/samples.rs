@@ -124,8 +124,8 @@ fn account(full: bool) -> String {
         },
         devices: if full {
             vec![
-                own_device("Kitchen", w.online, "on", false),
-                own_device("Thermostat T1", w.offline, "off", false),
+                own_device("Kitchen", w.active, "on", false),
+                own_device("Thermostat T1", w.active, "on", false),
                 own_device("Cellar", w.suspended, "warn", true),
             ]
         } else {
@@ -163,7 +163,9 @@ fn login(heading: &'static str, lead: &'static str, problem: Option<String>) -> 
 }
 
 fn code(problem: Option<&'static str>) -> String {
-    ClaimCode { w: &ENGLISH, frame: signed_in(), csrf: "token", action: "/r/x".into(), problem }.render().unwrap()
+    ClaimCode { w: &ENGLISH, frame: signed_in(), csrf: "token", action: "/r/x".into(), problem }
+        .render()
+        .unwrap()
 }
 
 fn over(heading: &str, text: &'static str, good: bool) -> String {
@@ -209,7 +211,10 @@ fn pages() -> Vec<(&'static str, String)> {
         ("done", over(&w.done_heading.with("Thermostat T1"), w.done_text, true)),
         ("gone", over(w.gone_heading, w.gone_text, false)),
         ("declined", over(w.declined_heading, w.declined_text, false)),
-        ("consent", consent(true, vec![offered("a", "Kitchen", true), offered("b", "Thermostat T1", false)], None)),
+        (
+            "consent",
+            consent(true, vec![offered("a", "Kitchen", true), offered("b", "Thermostat T1", false)], None),
+        ),
         (
             "consent-unverified",
             consent(false, vec![offered("a", "Kitchen", false)], Some(w.choose_something)),
@@ -241,7 +246,9 @@ fn pages() -> Vec<(&'static str, String)> {
 #[test]
 fn every_page_keeps_to_the_rules_of_its_policy() {
     for (name, page) in pages() {
-        for forbidden in ["style=\"", " onclick", "<style", "javascript:", "src=\"http", "href=\"http", "{{", "{%"] {
+        for forbidden in
+            ["style=\"", " onclick", "<style", "javascript:", "src=\"http", "href=\"http", "{{", "{%"]
+        {
             assert!(!page.contains(forbidden), "{name} holds {forbidden}");
         }
         assert!(!page.contains("<script>"), "{name} holds an inline script");
@@ -278,7 +285,10 @@ fn declining_is_as_prominent_as_accepting() {
     for (page, accept) in [("decide", "claim"), ("consent", "allow")] {
         let (_, text) = pages().into_iter().find(|(name, _)| *name == page).unwrap();
         for value in [accept, "decline"] {
-            assert!(text.contains(&format!("<button name=\"decision\" value=\"{value}\">")), "{page}: {value}");
+            assert!(
+                text.contains(&format!("<button name=\"decision\" value=\"{value}\">")),
+                "{page}: {value}"
+            );
         }
     }
 }

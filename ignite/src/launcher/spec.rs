@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -111,15 +111,12 @@ fn host_config(own_dir: &str) -> HostConfig {
             maximum_retry_count: None,
         }),
         auto_remove: Some(false),
+        // The engine picks the propagation: below its own root, where volumes lie, it insists on one, elsewhere it is private.
         mounts: Some(vec![Mount {
             target: Some(INSIDE.into()),
             source: Some(own_dir.into()),
             typ: Some(MountType::BIND),
             read_only: Some(false),
-            bind_options: Some(MountBindOptions {
-                propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-                ..Default::default()
-            }),
             ..Default::default()
         }]),
         ..Default::default()

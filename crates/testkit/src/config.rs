@@ -117,7 +117,7 @@ impl Deployment {
         if !self.bind.is_loopback() {
             toml.line("insecure_http = true");
         }
-        toml.0
+        toml.into_text()
     }
 
     /// `ignite.toml`, for the gateway and its launcher.
@@ -144,9 +144,9 @@ impl Deployment {
             .text("runtime", "process")
             .path("socket", &self.run.join("launcher.sock"))
             .path("dir", &self.run.join("pcm"));
-        let command: Vec<String> = self.pcm.iter().map(|part| quoted(&part.to_string_lossy())).collect();
-        toml.line(&format!("pcm_command = [{}]", command.join(", ")));
-        toml.0
+        let command: Vec<String> = self.pcm.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        toml.texts("pcm_command", &command);
+        toml.into_text()
     }
 
     fn listen(&self, port: u16) -> String {
@@ -154,30 +154,48 @@ impl Deployment {
     }
 }
 
-#[derive(Default)]
-struct Toml(String);
+/// A TOML file line by line.
+#[derive(Debug, Default)]
+pub struct Toml(String);
 
 impl Toml {
-    fn line(&mut self, line: &str) -> &mut Self {
+    /// A line as it is.
+    pub fn line(&mut self, line: &str) -> &mut Self {
         self.0.push_str(line);
         self.0.push('\n');
         self
     }
 
-    fn table(&mut self, head: &str) -> &mut Self {
+    /// The head of a table, brackets included, after an empty line.
+    pub fn table(&mut self, head: &str) -> &mut Self {
         self.line("").line(head)
     }
 
-    fn text(&mut self, key: &str, value: &str) -> &mut Self {
+    /// A string.
+    pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
         self.line(&format!("{key} = {}", quoted(value)))
     }
 
-    fn path(&mut self, key: &str, value: &Path) -> &mut Self {
+    /// An array of strings.
+    pub fn texts(&mut self, key: &str, values: &[String]) -> &mut Self {
+        let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+        self.line(&format!("{key} = [{}]", values.join(", ")))
+    }
+
+    /// A path as a string.
+    pub fn path(&mut self, key: &str, value: &Path) -> &mut Self {
         self.text(key, &value.to_string_lossy())
     }
 
-    fn number(&mut self, key: &str, value: u16) -> &mut Self {
+    /// A number.
+    pub fn number(&mut self, key: &str, value: u16) -> &mut Self {
         self.line(&format!("{key} = {value}"))
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
     }
 }
 

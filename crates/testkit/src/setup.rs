@@ -106,6 +106,10 @@ impl Setup {
             self.keep_or(name, || Ok(random_line()))?;
         }
         self.keep_or("idp/signing-key.pem", || Ok(KeyPair::generate()?.serialize_pem()))?;
+        for key in didp::keys::init(&self.out.join("didp/keys")).context("write didp/keys")? {
+            self.give("didp", &key)?;
+        }
+        self.give("didp", &self.out.join("didp/keys"))?;
         if !self.out.join("ignite/master.key").exists() {
             self.put("ignite/master.key", &rand::random::<[u8; 32]>())?;
         }

@@ -40,7 +40,7 @@ fn play(address: SocketAddr, test: &Value) -> Result<(), String> {
         match step["type"].as_str() {
             Some("send") => client.raw(&bytes(payload)),
             Some("publish") => {
-                publish(address, step["topic"].as_str().unwrap_or_default(), payload, step["qos"].as_u64())
+                publish(address, step["topic"].as_str().unwrap_or_default(), payload, step["qos"].as_u64());
             }
             _ => {
                 let expected = bytes(payload);
@@ -132,7 +132,7 @@ fn vectors() {
                             && OWN_CODE.contains(&name)
                             && what.starts_with("[E0, 01, 82]") =>
                     {
-                        own += 1
+                        own += 1;
                     }
                     Err(what) => wrong
                         .push(format!("{} / {name}: {what}", group["group"].as_str().unwrap_or_default())),

@@ -110,7 +110,7 @@ const BUFFER: usize = 16 << 10;
 /// Bytes read from, or written to, one connection before the others get their turn.
 const TURN: usize = 64 << 10;
 /// How long a connection that is being closed may take to read what it was told.
-const LINGER_MS: u64 = 2_000;
+const LINGER_MS: u64 = 1_000;
 /// How long to wait after accepting failed, for example for want of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -205,7 +205,7 @@ impl<D: Door> Server<D> {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Serves until it is told to stop and every client has been told so, or two seconds have passed.
+    /// Serves until it is told to stop and every client has been told so, or a second has passed.
     ///
     /// # Errors
     /// Only what makes going on impossible.

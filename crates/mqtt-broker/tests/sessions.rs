@@ -12,7 +12,7 @@ use mqtt_wire::{
 const HOUR: &[Property<'static>] = &[Property::SessionExpiryInterval(3_600)];
 
 fn sub(filter: &str, qos: u8) -> [Subscription<'_>; 1] {
-    [Subscription::new(filter, QoS::from_bits(qos).unwrap())]
+    [Subscription::new(filter, QoS::from_bits(qos).expect("a QoS"))]
 }
 
 fn with_dup(seen: Seen) -> Seen {
@@ -288,13 +288,13 @@ fn subscription_options_are_kept() {
     hub.subscribe(1, &with(RetainHandling::SendIfNew));
     assert_eq!(hub.take(1), [], "it is not new");
     hub.subscribe(1, &with(RetainHandling::Send));
-    assert_eq!(hub.take(1), [kept.clone()]);
+    assert_eq!(hub.take(1), std::slice::from_ref(&kept));
     let unsubscribe =
         Unsubscribe { packet_id: 2, properties: Properties::EMPTY, filters: TopicFilters::list(&["r", "x"]) };
     hub.send(1, &Packet::Unsubscribe(unsubscribe));
     assert_eq!(hub.take(1), [Seen::UnsubAck(vec![0, 0x11])]);
     hub.subscribe(1, &with(RetainHandling::SendIfNew));
-    assert_eq!(hub.take(1), [kept.clone()]);
+    assert_eq!(hub.take(1), std::slice::from_ref(&kept));
 
     let no_local = [Subscription { no_local: true, ..Subscription::new("own", QoS::AtMostOnce) }];
     hub.subscribe(1, &no_local);

@@ -84,7 +84,7 @@ pub fn will<'a>(topic: &'a str, payload: &'a str, properties: &'a [Property<'a>]
 pub fn publish<'a>(topic: &'a str, payload: &'a str, qos: u8, id: u16) -> Publish<'a> {
     Publish {
         dup: false,
-        qos: QoS::from_bits(qos).unwrap(),
+        qos: QoS::from_bits(qos).expect("a QoS"),
         retain: false,
         topic,
         packet_id: (qos > 0).then_some(id),
@@ -202,8 +202,8 @@ impl Hub {
     /// The next packet written to a connection.
     pub fn take_one(&mut self, id: usize) -> Seen {
         let output = self.broker.output(id);
-        let length = frame_len(output, usize::MAX).unwrap().expect("a packet");
-        let seen = see(&Packet::decode(&output[..length], Version::V5).unwrap());
+        let length = frame_len(output, usize::MAX).expect("a header").expect("a packet");
+        let seen = see(&Packet::decode(&output[..length], Version::V5).expect("a packet"));
         self.broker.written(id, length, self.now);
         seen
     }

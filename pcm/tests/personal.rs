@@ -1,0 +1,205 @@
+//! One owner's broker as its gateway meets it: the real process, its Unix socket, its sandbox.
+
+mod common;
+
+use common::{Client, PATIENCE, Pcm, message, plain_connect};
+use mqtt_wire::{Connect, Filters, Packet, Properties, QoS, ReasonCode, Subscribe, Subscription, Version};
+use pcm_wire::{Answer, Grant, Grants, Preamble, Reply, Request, Rule, Verb, View};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+struct Control {
+    client: Client,
+    next: u64,
+}
+
+impl Control {
+    fn open(socket: &Path) -> Control {
+        let mut client = Client::unix(socket);
+        client.raw(&Preamble::Control {}.to_bytes());
+        Control { client, next: 1 }
+    }
+
+    fn ask(&mut self, verb: Verb) -> Answer {
+        let id = self.next;
+        self.next += 1;
+        let mut line = serde_json::to_vec(&Request { id, verb }).unwrap();
+        line.push(b'\n');
+        self.client.raw(&line);
+        let reply: Reply = serde_json::from_str(&self.client.line().expect("an answer")).unwrap();
+        assert_eq!(reply.id, id);
+        reply.answer
+    }
+
+    fn grant(&mut self, rev: i64, grants: Vec<Grant>) {
+        assert_eq!(self.ask(Verb::Grants(Grants { rev, grants })), Answer::Ok {});
+    }
+}
+
+fn device() -> Grant {
+    Grant::Device { sid: "dev".into(), label: "L".into() }
+}
+
+fn app(read: &[&str], command: &[&str]) -> Grant {
+    let list = |channels: &[&str]| channels.iter().map(|channel| (*channel).to_owned()).collect();
+    let rule = Rule { label: "L".into(), read: list(read), command: list(command), view: View::Raw };
+    Grant::App { sid: "app".into(), rules: vec![rule] }
+}
+
+fn session(socket: &Path, sid: &str) -> Client {
+    let mut client = Client::unix(socket);
+    client.raw(&Preamble::Session { sid: sid.into(), client: sid.into() }.to_bytes());
+    client
+}
+
+fn refusal(mut client: Client, connect: Connect<'_>) -> ReasonCode {
+    client.version = connect.version;
+    client.send(&Packet::Connect(connect));
+    let frame = client.receive().expect("a CONNACK");
+    let Ok(Packet::ConnAck(connack)) = Packet::decode(&frame, connect.version) else {
+        panic!("{frame:02X?}")
+    };
+    assert_eq!(client.receive(), None, "closed after a refusal");
+    connack.reason
+}
+
+fn subscribe(client: &mut Client, filter: &str) {
+    let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+    let subscribe = Subscribe { packet_id: 1, properties: Properties::EMPTY, filters: Filters::list(&list) };
+    client.send(&Packet::Subscribe(subscribe));
+    assert_eq!(client.receive().as_deref(), Some(&[0x90, 4, 0, 1, 0, 1][..]));
+}
+
+fn expect_message(client: &mut Client, topic: &str, payload: &str) {
+    let frame = client.receive().expect("a message");
+    let Ok(Packet::Publish(publish)) = Packet::decode(&frame, client.version) else { panic!("{frame:02X?}") };
+    assert_eq!((publish.topic, publish.payload), (topic, payload.as_bytes()));
+}
+
+#[test]
+fn a_reading_a_command_and_a_revocation() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
+    let early = refusal(session(&socket, "dev"), plain_connect("dev", Version::V5));
+    assert_eq!(early, ReasonCode::SERVER_UNAVAILABLE, "no grants yet");
+
+    let mut control = Control::open(&socket);
+    control.grant(1, vec![device(), app(&["t"], &["heater"])]);
+    let stranger = refusal(session(&socket, "stranger"), plain_connect("stranger", Version::V311));
+    assert_eq!(stranger, ReasonCode::NOT_AUTHORIZED);
+    let other_name = refusal(session(&socket, "dev"), plain_connect("another", Version::V5));
+    assert_eq!(other_name, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+
+    let mut thermostat = session(&socket, "dev");
+    thermostat.connect("dev", Version::V311);
+    let mut chart = session(&socket, "app");
+    chart.connect("app", Version::V5);
+    subscribe(&mut chart, "d/#");
+    thermostat.raw(&[0x82, 10, 0, 1, 0, 5, b'c', b'/', b'L', b'/', b'#', 1]);
+    assert_eq!(thermostat.receive().as_deref(), Some(&[0x90, 3, 0, 1, 1][..]));
+
+    thermostat.send(&Packet::Publish(message("d/L/t", "20.5", QoS::AtLeastOnce, 2)));
+    assert_eq!(thermostat.receive().as_deref(), Some(&[0x40, 2, 0, 2][..]));
+    expect_message(&mut chart, "d/L/t", "20.5");
+    chart.send(&Packet::Publish(message("c/L/heater", "on", QoS::AtMostOnce, 0)));
+    expect_message(&mut thermostat, "c/L/heater", "on");
+
+    let Answer::Stats(stats) = control.ask(Verb::Stats {}) else { panic!("no stats") };
+    assert_eq!((stats.connections, stats.sessions, stats.retained, stats.rev), (2, 2, 0, Some(1)));
+
+    control.grant(2, vec![device()]);
+    assert_eq!(chart.receive().as_deref(), Some(&[0xE0, 1, 0x87][..]));
+    assert_eq!(chart.receive(), None);
+    thermostat.send(&Packet::Publish(message("d/L/t", "21", QoS::AtLeastOnce, 3)));
+    assert_eq!(thermostat.receive().as_deref(), Some(&[0x40, 2, 0, 3][..]));
+
+    assert_eq!(control.ask(Verb::Drain {}), Answer::Ok {});
+    assert_eq!(thermostat.receive(), None);
+    assert_eq!(pcm.exit_code(), Some(0));
+}
+
+#[test]
+fn what_is_no_preamble_is_closed_at_once_and_hurts_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
+    for garbage in [&b"\x10\x0d\0\x04MQTT"[..], b"OAP1\xff\xff\xff\xff", b"OAP1\0\0\0\x02{}"] {
+        let mut client = Client::unix(&socket);
+        client.raw(garbage);
+        assert_eq!(client.receive(), None);
+    }
+    let mut control = Control::open(&socket);
+    control.client.raw(b"not json\n");
+    assert_eq!(control.client.line(), None);
+    let mut split = Control { client: Client::unix(&socket), next: 1 };
+    for byte in (Preamble::Control {}).to_bytes() {
+        split.client.raw(&[byte]);
+    }
+    split.grant(1, vec![device()]);
+    let mut client = session(&socket, "dev");
+    client.connect("dev", Version::V5);
+    client.nothing_else();
+}
+
+#[test]
+fn sigterm_drains() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
+    Control::open(&socket).grant(1, vec![device()]);
+    let mut client = session(&socket, "dev");
+    client.connect("dev", Version::V5);
+    assert_eq!(pcm.terminate(), Some(0));
+    assert_eq!(client.receive().as_deref(), Some(&[0xE0, 1, 0x8B][..]));
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn another_user_is_not_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let nobody = (rustix::process::getuid().as_raw() + 1).to_string();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pcm"));
+    command
+        .arg("--dir")
+        .arg(directory.path())
+        .args(["--peer-uid", &nobody])
+        .stderr(std::process::Stdio::null());
+    let _pcm = Pcm { child: command.spawn().unwrap() };
+    let deadline = Instant::now() + PATIENCE;
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(Instant::now() < deadline, "it does not listen");
+        std::thread::yield_now();
+    }
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    let mut client = Client::unix(&socket);
+    client.raw(&Preamble::Control {}.to_bytes());
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn the_process_is_locked_in_and_not_dumpable() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
+    // Once it answers, it is locked in.
+    Control::open(&socket).grant(1, Vec::new());
+    let process = format!("/proc/{}", pcm.child.id());
+    let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "Threads:\t1"] {
+        assert!(status.lines().any(|one| one == line), "{line} in\n{status}");
+    }
+    if !rustix::process::getuid().is_root() {
+        let memory = std::fs::File::open(format!("{process}/mem"));
+        assert!(memory.is_err(), "memory of a process that is not dumpable");
+    }
+}
+
+#[test]
+fn what_is_no_unix_listener_is_refused() {
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_pcm"))
+        .args(["--listen-fd", "0", "--peer-uid", "1"])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt_wire::{Connect, Packet, Version, frame_len};
+use mqtt_wire::{Connect, Packet, PacketType, ReasonCode, Version, frame_len};
 use service::secret::random_bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::cause::Cause;
 use crate::changes;
+use crate::didp::Didp;
 use crate::gateway::{Gateway, Token};
 use crate::handshake;
 use crate::live::{Live, OwnerId, Registered};
@@ -46,7 +47,6 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut client: Box<dyn Wire>) {
                 }
                 Err(cause) => (cause, handshake::refusal(connect.version, cause)),
             },
-            // A first packet that is no CONNECT gets no answer (MQTT 5 §3.1).
             Ok(_) => (Cause::OutOfOrder, Vec::new()),
             Err(error) => (Cause::Malformed(error), handshake::refusal_of_malformed(&frame, error)),
         },
@@ -68,6 +68,11 @@ async fn handshake(
     let mut bytes = BytesMut::new();
     let reading = async {
         loop {
+            // Whoever speaks something else is not waited for; a first packet that is no CONNECT gets no answer
+            // (MQTT 5 §3.1).
+            if bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
+                return Err((Cause::OutOfOrder, Vec::new()));
+            }
             match frame_len(&bytes, LONGEST_CONNECT) {
                 Ok(Some(length)) if bytes.len() >= length => {
                     let rest = bytes.split_off(length);
@@ -129,11 +134,32 @@ async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) ->
         Order::Under(grant) => Arc::clone(grant),
         Order::End(_) => return Err(Cause::InactiveToken),
     };
-    let mut pcm = gateway.owners.open(gateway, &didp, &grant, &client).await?;
-    let accepted = timeout(PCM_CONNACK, connack(&mut pcm, &hello)).await;
-    let (connack, pcm_bytes) = accepted.map_err(|_| Cause::PcmUnavailable)??;
+    let (mut pcm, mut connack, mut pcm_bytes) = connect_pcm(gateway, &didp, &grant, &client, &hello).await?;
+    if refused_as_unknown(&connack, connect.version) {
+        // The DIdP knows this grant, so that the PCM's list is older than it should be.
+        gateway.owners.refresh(gateway, &didp, &live.owner).await?;
+        (pcm, connack, pcm_bytes) = connect_pcm(gateway, &didp, &grant, &client, &hello).await?;
+    }
     let assigned = is_assigned.then_some(client_id);
     Ok(Opened { grant, live, pcm, connack, pcm_bytes, assigned })
+}
+
+/// A connection to the PCM, its answer to CONNECT, and what came behind it.
+async fn connect_pcm(
+    gateway: &Gateway,
+    didp: &Didp,
+    grant: &Grant,
+    client: &str,
+    hello: &[u8],
+) -> Result<(UnixStream, BytesMut, BytesMut), Cause> {
+    let mut pcm = gateway.owners.open(gateway, didp, grant, client).await?;
+    let accepted = timeout(PCM_CONNACK, connack(&mut pcm, hello)).await;
+    let (connack, rest) = accepted.map_err(|_| Cause::PcmUnavailable)??;
+    Ok((pcm, connack, rest))
+}
+
+fn refused_as_unknown(connack: &[u8], version: Version) -> bool {
+    matches!(Packet::decode(connack, version), Ok(Packet::ConnAck(ack)) if ack.reason == ReasonCode::NOT_AUTHORIZED)
 }
 
 /// Sends CONNECT to the PCM and reads its answer.

@@ -71,6 +71,7 @@ impl Stack {
         let http = Listener::bind("127.0.0.1:0").await.unwrap();
         let addresses = (mqtt.local_addr().unwrap(), http.local_addr().unwrap());
         let (mqtt, http) = listen(mqtt, http);
+        let secure = http.is_tls();
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
         let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
         tokio::spawn(ignite::run(config, listeners, clock.clone(), shutdown.clone()));
@@ -84,7 +85,9 @@ impl Stack {
             launcher,
             launcher_shutdown,
         };
-        until("the gateway is ready", async || stack.is_ready().await).await;
+        let ready =
+            async || if secure { !stack.didp.facts().streams.is_empty() } else { stack.is_ready().await };
+        until("the gateway is ready", ready).await;
         stack
     }
 

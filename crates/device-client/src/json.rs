@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(o.number("absent"), Ok(None));
         assert_eq!(o.text::<16>("y").unwrap(), None);
         assert!(o.text::<16>("expires_in").is_err() && o.number("z").is_err() && o.number("code").is_err());
-        assert!(o.text::<8>("code").is_err(), "does not fit");
+        assert!(o.text::<7>("code").is_err(), "does not fit");
         let Some(Value::Array(list)) = o.get("x").unwrap() else { panic!("an array") };
         assert_eq!(list.iter().count(), 2);
     }

@@ -1,10 +1,6 @@
 #![doc = include_str!("../README.md")]
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-
-#[cfg(test)]
-#[macro_use]
-extern crate std;
 
 pub mod device;
 pub mod json;

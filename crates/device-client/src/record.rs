@@ -83,7 +83,7 @@ pub struct Code {
     pub verifier: Text<43>,
 }
 
-/// How far the device's life has come.
+/// How far the device's life has come. `Debug` shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Ownership {
     /// Nobody's; waits for a press.
@@ -204,18 +204,23 @@ impl Record {
     }
 }
 
+impl fmt::Debug for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "Waiting",
+            Self::Granted(_) => "Granted",
+            Self::Owned(_) => "Owned",
+            Self::ResetPending => "ResetPending",
+        })
+    }
+}
+
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ownership = match &self.ownership {
-            Ownership::Waiting => "waiting",
-            Ownership::Granted(_) => "granted",
-            Ownership::Owned(_) => "owned",
-            Ownership::ResetPending => "reset pending",
-        };
         f.debug_struct("Record")
             .field("client_id", &self.client_id)
             .field("didp", &self.didp.host)
-            .field("ownership", &ownership)
+            .field("ownership", &self.ownership)
             .finish_non_exhaustive()
     }
 }

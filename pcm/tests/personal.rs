@@ -24,10 +24,10 @@ impl Control {
     fn ask(&mut self, verb: Verb) -> Answer {
         let id = self.next;
         self.next += 1;
-        let mut line = serde_json::to_vec(&Request { id, verb }).unwrap();
+        let mut line = serde_json::to_vec(&Request { id, verb }).expect("JSON");
         line.push(b'\n');
         self.client.raw(&line);
-        let reply: Reply = serde_json::from_str(&self.client.line().expect("an answer")).unwrap();
+        let reply: Reply = serde_json::from_str(&self.client.line().expect("an answer")).expect("a reply");
         assert_eq!(reply.id, id);
         reply.answer
     }

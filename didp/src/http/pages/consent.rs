@@ -22,13 +22,22 @@ use crate::state::App;
 
 const DAY: i64 = 86_400;
 
-/// The choices of "allowed until": form value, words, seconds.
-const UNTIL: [(&str, fn(&Words) -> &'static str, Option<i64>); 5] = [
-    ("withdrawn", |w| w.until_withdrawn, None),
-    ("day", |w| w.for_a_day, Some(DAY)),
-    ("week", |w| w.for_a_week, Some(7 * DAY)),
-    ("month", |w| w.for_a_month, Some(30 * DAY)),
-    ("year", |w| w.for_a_year, Some(365 * DAY)),
+/// One choice of "allowed until".
+struct Span {
+    /// What the form carries.
+    value: &'static str,
+    /// What it says.
+    title: fn(&Words) -> &'static str,
+    /// How long; none is until withdrawn.
+    seconds: Option<i64>,
+}
+
+const UNTIL: [Span; 5] = [
+    Span { value: "withdrawn", title: |w| w.until_withdrawn, seconds: None },
+    Span { value: "day", title: |w| w.for_a_day, seconds: Some(DAY) },
+    Span { value: "week", title: |w| w.for_a_week, seconds: Some(7 * DAY) },
+    Span { value: "month", title: |w| w.for_a_month, seconds: Some(30 * DAY) },
+    Span { value: "year", title: |w| w.for_a_year, seconds: Some(365 * DAY) },
 ];
 
 /// `GET /authorize`.
@@ -137,7 +146,7 @@ impl Picked {
                 .collect(),
             future: false,
             share_names: false,
-            until: UNTIL[0].0,
+            until: UNTIL[0].value,
         }
     }
 
@@ -151,7 +160,7 @@ impl Picked {
             channels: owned("channel"),
             future: fields.one("future")?.is_some(),
             share_names: fields.one("share_names")?.is_some(),
-            until: UNTIL.iter().find(|(value, ..)| *value == until).ok_or(Failure::Malformed)?.0,
+            until: UNTIL.iter().find(|span| span.value == until).ok_or(Failure::Malformed)?.value,
         })
     }
 
@@ -180,8 +189,7 @@ impl Picked {
                         .collect(),
                 ),
             });
-        let seconds =
-            UNTIL.iter().find(|(value, ..)| *value == self.until).and_then(|(.., seconds)| *seconds);
+        let seconds = UNTIL.iter().find(|span| span.value == self.until).and_then(|span| span.seconds);
         Choice {
             devices: devices
                 .filter(|device| device.channels.as_ref().is_some_and(|c| !c.is_empty()))
@@ -271,7 +279,11 @@ fn page(
         future: picked.future,
         until: UNTIL
             .iter()
-            .map(|(value, title, _)| UntilOption { value, title: title(w), chosen: *value == picked.until })
+            .map(|span| UntilOption {
+                value: span.value,
+                title: (span.title)(w),
+                chosen: span.value == picked.until,
+            })
             .collect(),
         share_names: picked.share_names,
     };

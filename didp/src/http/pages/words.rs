@@ -177,7 +177,6 @@ catalogue! {
     unavailable_heading: Text,
     unavailable_text: Text,
     no_providers: Text,
-    start_again: Text,
 }
 
 /// English.
@@ -333,7 +332,6 @@ pub(super) static ENGLISH: Words = Words {
     unavailable_heading: "Not available at the moment",
     unavailable_text: "Something here does not answer. Nothing was changed. Try again in a minute.",
     no_providers: "No login is set up here yet. Whoever runs this site must configure one.",
-    start_again: "Start again",
 };
 
 impl Words {

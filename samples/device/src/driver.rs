@@ -138,7 +138,12 @@ impl Driver {
                 Action::Command { channel, payload } => {
                     return Happening::Command { channel: channel.to_owned(), payload: payload.to_owned() };
                 }
-                Action::Wait(until) => self.wait(until).await,
+                Action::Wait(until) => {
+                    // What was just received may have changed the status: that is told before waiting for more.
+                    if self.told.as_ref() == Some(&self.device.status()) {
+                        self.wait(until).await;
+                    }
+                }
             }
         }
     }

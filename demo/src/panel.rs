@@ -29,7 +29,8 @@ pub(crate) struct Thermostat {
 #[derive(Deserialize)]
 struct Shown {
     n: u32,
-    state: State,
+    /// Not there until its process has said something.
+    state: Option<State>,
 }
 
 #[derive(Deserialize)]
@@ -53,11 +54,10 @@ impl Panel {
             let shown = self.shown().await?;
             let ready: Vec<Thermostat> = shown
                 .iter()
-                .filter(|thermostat| thermostat.state.phase == Phase::Ready)
                 .filter_map(|thermostat| {
-                    let label = made
-                        .iter()
-                        .find(|made| made.flashed && made.hardware_id == thermostat.state.hardware_id)?;
+                    let state = thermostat.state.as_ref().filter(|state| state.phase == Phase::Ready)?;
+                    let label =
+                        made.iter().find(|made| made.flashed && made.hardware_id == state.hardware_id)?;
                     Some(Thermostat { n: thermostat.n, uru: label.uru.clone()? })
                 })
                 .collect();
@@ -93,8 +93,8 @@ impl Panel {
         loop {
             let shown = self.shown().await?.into_iter().find(|thermostat| thermostat.n == n);
             let state = shown.with_context(|| format!("thermostat {n} is gone"))?.state;
-            if wanted(&state) {
-                return Ok(state);
+            if let Some(state) = state.as_ref().filter(|state| wanted(state)) {
+                return Ok(state.clone());
             }
             ensure!(Instant::now() < deadline, "thermostat {n} never {what}: {state:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -124,8 +124,14 @@ impl Waiting {
     /// # Errors
     /// Nothing comes in ten seconds.
     pub async fn decision(&mut self) -> anyhow::Result<Result<String, String>> {
-        let message = self.client.message().await.context("the owner's decision")?;
-        let answer: Value = serde_json::from_slice(&message.payload)?;
+        let answer = loop {
+            let message = self.client.message().await.context("the owner's decision")?;
+            let answer: Value = serde_json::from_slice(&message.payload)?;
+            // Once the owner has typed the code, the window stays open for the decision: it says so again.
+            if answer["status"] != "window_open" {
+                break answer;
+            }
+        };
         if let Some(error) = answer["error"].as_str() {
             return Ok(Err(error.to_owned()));
         }

@@ -275,8 +275,10 @@ pub async fn claim(owner: &Owner, device: &Device, name: &str) -> anyhow::Result
     let digits = waiting.press().await?;
     let (tokens, page) =
         tokio::join!(waiting.finish(), owner.claim(&device.user_registration_uri, &digits, name));
-    page?;
-    tokens
+    // If the device failed, the page only tells that it never came.
+    let tokens = tokens.context("the device")?;
+    page.context("the owner's page")?;
+    Ok(tokens)
 }
 
 /// Waits until the URL answers with success.

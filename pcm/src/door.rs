@@ -3,7 +3,7 @@
 //! The socket's file mode lets one group in, the kernel's word on the peer's user id lets one user in, and the first
 //! bytes must be the gateway's preamble. Everything else is `mqtt_broker`'s.
 
-use crate::log;
+use crate::{kernel, log};
 use mio::net::UnixStream;
 use mqtt_broker::net::{Admission, Answer, Door, Unwelcome};
 use mqtt_broker::{Access, Broker, Channels, Grants, Identity};
@@ -73,8 +73,8 @@ impl PreambleDoor {
 
 impl Door for PreambleDoor {
     fn lets_in(&self, peer: &UnixStream) -> bool {
-        match rustix::net::sockopt::socket_peercred(peer) {
-            Ok(credentials) if credentials.uid.as_raw() == self.peer_uid => true,
+        match kernel::peer_uid(peer) {
+            Ok(uid) if uid == self.peer_uid => true,
             Ok(_) | Err(_) => {
                 log::line(format_args!("refused a connection of another user"));
                 false

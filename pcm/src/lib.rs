@@ -6,7 +6,7 @@
 
 pub mod args;
 pub mod door;
-mod inherit;
+mod kernel;
 mod log;
 pub mod sandbox;
 
@@ -55,7 +55,7 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
 /// A listener that cannot be had, a sandbox that cannot be installed, or a failing poll.
 fn run(options: &Options) -> io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    let stop = inherit::stop_signals()?;
+    let stop = kernel::stop_signals()?;
     match &options.listen {
         Listen::Plain(address) => {
             let listener = std::net::TcpListener::bind(address)?;
@@ -69,7 +69,7 @@ fn run(options: &Options) -> io::Result<()> {
         }
         Listen::Directory(directory, peer_uid) => personal(options, door::bind(directory)?, *peer_uid, stop),
         Listen::Descriptor(descriptor, peer_uid) => {
-            personal(options, inherit::listener(*descriptor)?, *peer_uid, stop)
+            personal(options, kernel::listener(*descriptor)?, *peer_uid, stop)
         }
     }
 }

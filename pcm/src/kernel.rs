@@ -1,9 +1,9 @@
-//! What only the C library offers: a descriptor by number, and signals as a descriptor.
-#![allow(unsafe_code, reason = "taking over a numbered descriptor and signalfd have no safe interface")]
+//! What only the C library offers: a descriptor by number, signals as a descriptor, a peer's user id.
+#![allow(unsafe_code, reason = "none of these has a safe interface that fits")]
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 /// Takes over a Unix stream listener that the parent process opened.
@@ -43,4 +43,27 @@ pub(crate) fn stop_signals() -> io::Result<OwnedFd> {
             descriptor => Ok(OwnedFd::from_raw_fd(descriptor)),
         }
     }
+}
+
+/// The user id of the process at the other end of a Unix socket, when it connected (`SO_PEERCRED`).
+///
+/// `rustix::net::sockopt::socket_peercred` fails for a peer in another process namespace, whose process id is 0 here,
+/// and that is where a gateway in its own container is.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn peer_uid(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the pointers are to locals, and `length` is the size of what the first one points to.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(credentials.uid) }
 }

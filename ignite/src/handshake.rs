@@ -183,3 +183,162 @@ pub(crate) fn refusal_of_malformed(bytes: &[u8], error: mqtt_wire::Error) -> Vec
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mqtt_wire::QoS;
+    use service::secret::Key;
+
+    use crate::policy::grant::{DeviceRole, Role};
+
+    fn grant() -> Grant {
+        let role = DeviceRole { label: "label1".to_owned(), publish: true, subscribe: true };
+        let (iss, sub, sid) = ("http://didp".to_owned(), "owner".to_owned(), "sid".to_owned());
+        Grant { iss, sub, sid, exp: 0, rev: 0, role: Role::Device(role) }
+    }
+
+    fn connect<'a>(version: Version, properties: Properties<'a>) -> Connect<'a> {
+        Connect {
+            version,
+            clean_start: false,
+            keep_alive: 30,
+            properties,
+            client_id: "client-of-mine",
+            will: None,
+            username: Some("Bearer"),
+            password: Some(b"demo.secret-token"),
+        }
+    }
+
+    fn decoded(bytes: &[u8], version: Version, look: impl FnOnce(Packet<'_>)) {
+        look(Packet::decode(bytes, version).unwrap());
+    }
+
+    /// Checklist 42.
+    #[test]
+    fn token_client_id_and_texts_do_not_pass() {
+        let said = [
+            Property::SessionExpiryInterval(60),
+            Property::ReceiveMaximum(7),
+            Property::MaximumPacketSize(100),
+            Property::TopicAliasMaximum(9),
+            Property::RequestResponseInformation(true),
+            Property::UserProperty("address", "10.0.0.7"),
+            Property::AuthenticationMethod("Bearer"),
+            Property::AuthenticationData(b"demo.secret-token"),
+        ];
+        let connect = connect(Version::V5, Properties::list(&said));
+        let client = derived_id(&Keys::derive(&Key::new([1; 32])), &grant(), connect.client_id);
+        let up = connect_up(&connect, &grant(), &client, 5_000, 100).unwrap();
+        for secret in ["secret-token", "client-of-mine", "10.0.0.7", "Bearer"] {
+            assert!(!up.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+        }
+        decoded(&up, Version::V5, |packet| {
+            let kept = [
+                Property::SessionExpiryInterval(60),
+                Property::ReceiveMaximum(7),
+                Property::MaximumPacketSize(5_000),
+            ];
+            let expected = Connect {
+                keep_alive: 0,
+                properties: Properties::list(&kept),
+                client_id: &client,
+                username: None,
+                password: None,
+                ..connect
+            };
+            assert_eq!(packet, Packet::Connect(expected));
+        });
+    }
+
+    /// Checklist 35 and 39: a will is a PUBLISH like any other.
+    #[test]
+    fn a_will_is_translated_or_refused() {
+        let will = |topic, properties| Will {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            properties,
+            topic,
+            payload: b"gone",
+        };
+        let with = |will| Connect { will: Some(will), ..connect(Version::V5, Properties::EMPTY) };
+        let said = [Property::WillDelayInterval(5), Property::ResponseTopic("d/answer")];
+        let good = with(will("d/state", Properties::list(&said)));
+        decoded(&connect_up(&good, &grant(), "c", 5_000, 100).unwrap(), Version::V5, |packet| {
+            let Packet::Connect(Connect { will: Some(will), .. }) = packet else { panic!("a will") };
+            assert_eq!((will.topic, will.retain, will.payload), ("d/label1/state", true, &b"gone"[..]));
+            assert_eq!(will.properties.will_delay_interval(), Some(5));
+            assert_eq!(will.properties.response_topic(), Some("d/label1/answer"));
+        });
+        let refused = |connect: &Connect<'_>| connect_up(connect, &grant(), "c", 5_000, 100).unwrap_err();
+        assert_eq!(refused(&with(will("c/heater", Properties::EMPTY))), Cause::WillNotGranted);
+        let outside = [Property::ResponseTopic("c/heater")];
+        let outside = with(will("d/state", Properties::list(&outside)));
+        assert_eq!(refused(&outside), Cause::WillResponseTopic);
+    }
+
+    #[test]
+    fn the_token_comes_as_password_or_as_authentication_data() {
+        let by_password = connect(Version::V311, Properties::EMPTY);
+        assert_eq!(token(&by_password).unwrap().as_str(), "demo.secret-token");
+        let said = [Property::AuthenticationMethod("Bearer"), Property::AuthenticationData(b"demo.other")];
+        let by_method = connect(Version::V5, Properties::list(&said));
+        assert_eq!(token(&by_method).unwrap().as_str(), "demo.other");
+        let method_alone = connect(Version::V5, Properties::list(&said[..1]));
+        assert_eq!(token(&method_alone).unwrap().as_str(), "demo.secret-token");
+        let other = [Property::AuthenticationMethod("SCRAM-SHA-256")];
+        let other = connect(Version::V5, Properties::list(&other));
+        assert_eq!(token(&other), Err(Cause::AuthenticationMethod));
+        for username in [None, Some("bearer "), Some("admin")] {
+            let wrong = Connect { username, ..by_password };
+            assert_eq!(token(&wrong), Err(Cause::BadCredentials));
+        }
+        let binary = Connect { password: Some(b"demo.\xff"), ..by_password };
+        assert_eq!(token(&binary), Err(Cause::BadCredentials));
+    }
+
+    #[test]
+    fn an_empty_client_id_is_chosen_here_where_the_version_allows() {
+        let empty = |version, clean_start| Connect {
+            client_id: "",
+            clean_start,
+            ..connect(version, Properties::EMPTY)
+        };
+        assert_eq!(client_id(&empty(Version::V311, false)), Err(Cause::ClientId));
+        assert_eq!(client_id(&empty(Version::V31, true)), Err(Cause::ClientId));
+        for connect in [empty(Version::V311, true), empty(Version::V5, true), empty(Version::V5, false)] {
+            let (id, chosen) = client_id(&connect).unwrap();
+            assert!(chosen && id.len() == 22);
+        }
+    }
+
+    #[test]
+    fn connack_tells_what_holds_on_this_hop() {
+        let said = [
+            Property::ReceiveMaximum(20),
+            Property::TopicAliasMaximum(99),
+            Property::ServerKeepAlive(1),
+            Property::MaximumPacketSize(1_000),
+            Property::ReasonString("label1"),
+            Property::AssignedClientIdentifier("derived"),
+        ];
+        let reason = ReasonCode::SUCCESS;
+        let connack = ConnAck { session_present: true, reason, properties: Properties::list(&said) };
+        let client = [Property::AuthenticationMethod("Bearer"), Property::MaximumPacketSize(300)];
+        let connect = connect(Version::V5, Properties::list(&client));
+        let (down, terms) = connack_down(&connack, &connect, Some("chosen"), 5_000, 100);
+        assert_eq!((terms.client_packet, terms.pcm_packet, terms.enhanced), (300, 1_000, true));
+        decoded(&down, Version::V5, |packet| {
+            let expected = [
+                Property::ReceiveMaximum(20),
+                Property::MaximumPacketSize(1_000 - 128),
+                Property::TopicAliasMaximum(16),
+                Property::AssignedClientIdentifier("chosen"),
+                Property::AuthenticationMethod("Bearer"),
+            ];
+            let properties = Properties::list(&expected);
+            assert_eq!(packet, Packet::ConnAck(ConnAck { properties, ..connack }));
+        });
+    }
+}

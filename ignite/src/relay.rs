@@ -7,6 +7,9 @@
 mod exchange;
 mod queue;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -175,7 +178,8 @@ fn work_off(exchange: &mut Exchange, client: &mut Incoming, pcm: &mut Incoming, 
                 return Step::End(Cause::TokenEnded);
             }
             let packet = &incoming.bytes[..frame];
-            let step = if from_client { exchange.from_client(packet) } else { exchange.from_pcm(packet) };
+            let step =
+                if from_client { exchange.take_from_client(packet) } else { exchange.take_from_pcm(packet) };
             incoming.bytes.advance(frame);
             if step != Step::Continue {
                 return step;

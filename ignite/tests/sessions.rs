@@ -49,13 +49,13 @@ async fn a_reading_and_a_command_go_through_in_v311() {
 async fn wrong_credentials_get_their_codes_and_the_end() {
     let stack = Stack::start().await;
     let good = stack.didp.add_device("owner", "s1", "label1");
-    let cases: [(&str, Option<&str>, Option<&str>, u8, u8); 7] = [
-        ("unknown token", Some("Bearer"), Some("demo.unknown"), 0x87, 5),
+    let cases = [
+        ("unknown token", Some("Bearer"), Some("demo.unknown"), 0x87_u8, 5_u8),
         ("unknown issuer", Some("Bearer"), Some("other.token"), 0x86, 4),
         ("no tag", Some("Bearer"), Some("token"), 0x86, 4),
         ("no password", Some("Bearer"), None, 0x86, 4),
         ("no user name", None, None, 0x86, 4),
-        ("another user name", Some("someone"), Some(&good), 0x86, 4),
+        ("another user name", Some("someone"), Some(good.as_str()), 0x86, 4),
         ("not even text", Some("Bearer"), Some("demo.\u{1}"), 0x86, 4),
     ];
     for (what, username, password, v5, v3) in cases {

@@ -114,7 +114,7 @@ impl Exchange {
     }
 
     /// One packet from the client.
-    pub(crate) fn from_client(&mut self, frame: &[u8]) -> Step {
+    pub(crate) fn take_from_client(&mut self, frame: &[u8]) -> Step {
         let packet = match Packet::decode(frame, self.terms.version) {
             Ok(packet) => packet,
             Err(error) => return Step::End(Cause::Malformed(error)),
@@ -156,7 +156,7 @@ impl Exchange {
     }
 
     /// One packet from the PCM.
-    pub(crate) fn from_pcm(&mut self, frame: &[u8]) -> Step {
+    pub(crate) fn take_from_pcm(&mut self, frame: &[u8]) -> Step {
         let Ok(packet) = Packet::decode(frame, self.terms.version) else {
             return Step::End(Cause::PcmGone);
         };

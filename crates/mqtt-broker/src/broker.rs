@@ -96,6 +96,11 @@ impl Broker {
         self.wake_at(now + self.limits.handshake_ms);
     }
 
+    /// Whether there are as many connections as there may be.
+    pub fn is_full(&self) -> bool {
+        self.connections.len() >= self.limits.connections
+    }
+
     /// The connection is gone; without a DISCONNECT before, that is when its will is due.
     pub fn close(&mut self, connection: usize, now: u64) {
         self.detach(connection, true, now);
@@ -310,7 +315,10 @@ impl Broker {
             if let Some(link) = session.connection.and_then(|id| self.connections.get_mut(&id)) {
                 let version = link.version;
                 link.output.retain(|frame| match Packet::decode(frame, version) {
-                    Ok(Packet::Publish(publish)) => self.policy.may_read(sid.as_ref(), publish.topic),
+                    Ok(Packet::Publish(publish)) => {
+                        self.policy.may_read(sid.as_ref(), publish.topic)
+                            && self.policy.has_publisher(publish.topic)
+                    }
                     _ => true,
                 });
             }

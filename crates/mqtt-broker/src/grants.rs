@@ -144,6 +144,11 @@ impl Policy {
         self.granted(true, false, |grants| grants.by_sid.values().any(|access| access.may_read(topic)))
     }
 
+    /// Whether any grant may publish to the topic: without one, what was published there has lost its source.
+    pub fn has_publisher(&self, topic: &str) -> bool {
+        self.granted(true, false, |grants| grants.by_sid.values().any(|access| access.may_publish(topic)))
+    }
+
     /// The grants that may read the topic now; empty for an open broker, which does not ask.
     pub fn readers(&self, topic: &str) -> Vec<Rc<str>> {
         self.granted(Vec::new(), Vec::new(), |grants| {
@@ -231,6 +236,7 @@ mod tests {
         assert!(policy.has_reader("d/L/t"));
         assert!(!policy.has_reader("d/L/secret"));
         assert!(policy.has_reader("c/L/anything"), "the device reads its commands");
+        assert!(policy.has_publisher("d/L/anything") && !policy.has_publisher("d/M/t"));
     }
 
     #[test]

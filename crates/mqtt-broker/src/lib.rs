@@ -11,6 +11,8 @@ mod broker;
 mod connect;
 mod connection;
 mod grants;
+#[cfg(test)]
+mod invariants;
 mod limits;
 mod message;
 pub mod net;

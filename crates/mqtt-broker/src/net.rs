@@ -109,6 +109,8 @@ const FIRST_PEER: usize = 64;
 const BUFFER: usize = 16 << 10;
 /// Bytes read from, or written to, one connection before the others get their turn.
 const TURN: usize = 64 << 10;
+/// Connections beyond the limit for clients, so that control finds its way in when clients have taken all of theirs.
+const RESERVED: usize = 8;
 /// How long a connection that is being closed may take to read what it was told.
 const LINGER_MS: u64 = 1_000;
 /// How long to wait after accepting failed, for example for want of file descriptors.
@@ -318,7 +320,7 @@ impl<D: Door> Server<D> {
 
     fn welcome(&mut self, socket: Socket, now: u64) {
         let stranger = matches!(&socket, Socket::Unix(stream) if !self.door.lets_in(stream));
-        if stranger || self.peers.len() >= self.broker.limits().connections {
+        if stranger || self.peers.len() >= self.broker.limits().connections + RESERVED {
             return;
         }
         self.serial += 1;
@@ -343,6 +345,7 @@ impl<D: Door> Server<D> {
                 peer.input.drain(..length.min(peer.input.len()));
                 match admission {
                     Admission::Control => peer.stage = Stage::Control,
+                    Admission::Client(_) if self.broker.is_full() => return self.drop_peer(slot, now),
                     Admission::Client(identity) => {
                         peer.stage = Stage::Client;
                         self.broker.open(slot, identity, now);

@@ -57,6 +57,12 @@ impl Retained {
         }
     }
 
+    /// Whether the bytes counted are the bytes kept.
+    #[cfg(test)]
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.bytes == self.by_topic.values().map(|kept| kept.message.cost()).sum::<usize>()
+    }
+
     /// What matches a filter (without a `$share` prefix), in the order of topics.
     pub(crate) fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = &'a Kept> {
         let wildcard = filter.find(['+', '#']);

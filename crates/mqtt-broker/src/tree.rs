@@ -144,6 +144,12 @@ impl Tree {
         self.root.remove(filter.split('/'), group, session);
     }
 
+    /// Whether there are no subscriptions, nor levels left over from any.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
     /// Finds what matches a topic name, and moves each matching group's turn on.
     pub(crate) fn find(&mut self, topic: &str, found: &mut Matches) {
         found.clear();

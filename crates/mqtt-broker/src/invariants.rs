@@ -1,0 +1,259 @@
+//! What must hold after any sequence of events, tried with random ones.
+
+use crate::Identity;
+use crate::broker::{Broker, covers};
+use crate::grants::{Access, Channels, Grants, Policy};
+use crate::limits::Limits;
+use crate::tree::Matches;
+use mqtt_wire::{
+    Ack, Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
+    Subscription, TopicFilters, Unsubscribe, Version, Will,
+};
+use proptest::prelude::*;
+use std::rc::Rc;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Connect { at: usize, client: usize, version: Version, clean: bool, expiry: u32, will: bool, delay: u32 },
+    Close(usize),
+    Disconnect(usize),
+    Publish { at: usize, topic: usize, qos: u8, id: u16, retain: bool, length: usize, expiry: Option<u32> },
+    Subscribe { at: usize, filter: usize, qos: u8 },
+    Unsubscribe { at: usize, filter: usize },
+    Ack { at: usize, kind: u8, id: u16 },
+    Bytes { at: usize, bytes: Vec<u8> },
+    Written { at: usize, count: usize },
+    Pass(u64),
+    Grants(u8),
+}
+
+const CONNECTIONS: usize = 4;
+const TOPICS: [&str; 5] = ["d/L/t", "d/L/u", "c/L/h", "d/M/t", "other"];
+const FILTERS: [&str; 6] = ["#", "d/+/t", "d/L/u", "c/L/#", "$share/g/d/#", "$share/g/c/L/h"];
+const SIDS: [&str; 3] = ["device", "app", "late"];
+
+fn event() -> impl Strategy<Value = Event> {
+    let at = 0..CONNECTIONS;
+    let version = prop::sample::select(&[Version::V311, Version::V5]);
+    prop_oneof![
+        3 => (at.clone(), 0..SIDS.len(), version, any::<bool>(), 0..3u32, any::<bool>(), 0..3u32).prop_map(
+            |(at, client, version, clean, expiry, will, delay)| {
+                Event::Connect { at, client, version, clean, expiry, will, delay }
+            }
+        ),
+        1 => at.clone().prop_map(Event::Close),
+        1 => at.clone().prop_map(Event::Disconnect),
+        8 => (at.clone(), 0..TOPICS.len(), 0..3u8, 1..4u16, any::<bool>(), 0..60usize, prop::option::of(0..3u32))
+            .prop_map(|(at, topic, qos, id, retain, length, expiry)| {
+                Event::Publish { at, topic, qos, id, retain, length, expiry }
+            }),
+        4 => (at.clone(), 0..FILTERS.len(), 0..3u8).prop_map(|(at, filter, qos)| Event::Subscribe { at, filter, qos }),
+        1 => (at.clone(), 0..FILTERS.len()).prop_map(|(at, filter)| Event::Unsubscribe { at, filter }),
+        5 => (at.clone(), 0..4u8, 1..6u16).prop_map(|(at, kind, id)| Event::Ack { at, kind, id }),
+        1 => (at.clone(), prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Event::Bytes { at, bytes }),
+        5 => (at, 0..200usize).prop_map(|(at, count)| Event::Written { at, count }),
+        2 => (1..2_500u64).prop_map(Event::Pass),
+        1 => any::<u8>().prop_map(Event::Grants),
+    ]
+}
+
+/// Grants by bits: which exist, and which channels they have.
+fn grants(bits: u8) -> Grants {
+    let app = |read: &[&str], command: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+        let channels = Channels { read: list(read), command: list(command) };
+        Access::App([("L".into(), channels)].into())
+    };
+    let mut list: Vec<(Rc<str>, Access)> = Vec::new();
+    if bits & 1 == 0 {
+        list.push((SIDS[0].into(), Access::Device { label: "L".into() }));
+    }
+    match bits >> 1 & 3 {
+        0 => {}
+        1 => list.push((SIDS[1].into(), app(&["t"], &[]))),
+        2 => list.push((SIDS[1].into(), app(&["u"], &["h"]))),
+        _ => list.push((SIDS[1].into(), app(&["t", "u"], &["h"]))),
+    }
+    if bits & 8 != 0 {
+        list.push((SIDS[2].into(), app(&["t"], &["h"])));
+    }
+    Grants::new(list)
+}
+
+struct World {
+    broker: Broker,
+    now: u64,
+}
+
+impl World {
+    fn send(&mut self, at: usize, packet: &Packet<'_>) {
+        let version = self.broker.connections.get(&at).map_or(Version::V5, |link| link.version);
+        self.broker.receive(at, &packet.to_vec(version), self.now);
+    }
+
+    fn connect(&mut self, at: usize, client: usize, connect: Connect<'_>) {
+        self.broker.close(at, self.now);
+        let name = SIDS[client].to_owned();
+        self.broker.open(at, Some(Identity { sid: name.clone(), client: name }), self.now);
+        self.broker.receive(at, &Packet::Connect(connect).to_vec(connect.version), self.now);
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Connect { at, client, version, clean, expiry, will, delay } => {
+                let properties = [Property::SessionExpiryInterval(*expiry), Property::ReceiveMaximum(2)];
+                let delays = [Property::WillDelayInterval(*delay)];
+                let will = will.then_some(Will {
+                    qos: QoS::AtLeastOnce,
+                    retain: *clean,
+                    properties: Properties::list(&delays),
+                    topic: TOPICS[client * 2],
+                    payload: b"gone",
+                });
+                let connect = Connect {
+                    version: *version,
+                    clean_start: *clean,
+                    keep_alive: 2,
+                    properties: Properties::list(&properties),
+                    client_id: SIDS[*client],
+                    will,
+                    username: None,
+                    password: None,
+                };
+                self.connect(*at, *client, connect);
+            }
+            Event::Close(at) => self.broker.close(*at, self.now),
+            Event::Disconnect(at) => {
+                self.send(*at, &Packet::Disconnect(Disconnect::new(ReasonCode::SUCCESS)))
+            }
+            Event::Publish { at, topic, qos, id, retain, length, expiry } => {
+                let properties: Vec<_> = expiry.map(Property::MessageExpiryInterval).into_iter().collect();
+                let payload = vec![b'x'; *length];
+                let publish = Publish {
+                    dup: false,
+                    qos: QoS::from_bits(*qos).unwrap_or_default(),
+                    retain: *retain,
+                    topic: TOPICS[*topic],
+                    packet_id: Some(*id),
+                    properties: Properties::list(&properties),
+                    payload: &payload,
+                };
+                self.send(*at, &Packet::Publish(publish));
+            }
+            Event::Subscribe { at, filter, qos } => {
+                let qos = QoS::from_bits(*qos).unwrap_or_default();
+                let list = [Subscription::new(FILTERS[*filter], qos)];
+                let properties = Properties::EMPTY;
+                self.send(
+                    *at,
+                    &Packet::Subscribe(Subscribe { packet_id: 1, properties, filters: Filters::list(&list) }),
+                );
+            }
+            Event::Unsubscribe { at, filter } => {
+                let list = [FILTERS[*filter]];
+                let (properties, filters) = (Properties::EMPTY, TopicFilters::list(&list));
+                self.send(*at, &Packet::Unsubscribe(Unsubscribe { packet_id: 1, properties, filters }));
+            }
+            Event::Ack { at, kind, id } => {
+                let ack = Ack::new(*id, ReasonCode::SUCCESS);
+                let packet =
+                    [Packet::PubAck(ack), Packet::PubRec(ack), Packet::PubRel(ack), Packet::PubComp(ack)];
+                self.send(*at, &packet[usize::from(*kind)]);
+            }
+            Event::Bytes { at, bytes } => self.broker.receive(*at, bytes, self.now),
+            Event::Written { at, count } => {
+                let count = self.broker.output(*at).len().min(*count);
+                self.broker.written(*at, count, self.now);
+            }
+            Event::Pass(milliseconds) => {
+                self.now += milliseconds;
+                self.broker.tick(self.now);
+            }
+            Event::Grants(bits) if self.broker.policy.is_granted() => {
+                self.broker.set_grants(grants(*bits), self.now);
+            }
+            Event::Grants(_) => {}
+        }
+        while self.broker.next_attention().is_some() {}
+    }
+
+    fn check(&mut self) {
+        let broker = &mut self.broker;
+        let held: usize = broker.sessions.iter().map(|(_, session)| session.held()).sum();
+        assert_eq!(broker.held, held, "bytes held");
+        assert!(broker.held <= broker.limits.queue_bytes);
+        assert!(broker.retained.is_consistent() && broker.retained.len() <= broker.limits.retained_messages);
+        assert_eq!(broker.by_key.len(), broker.sessions.len());
+        assert!(broker.sessions.len() <= broker.limits.sessions);
+        for (id, session) in &broker.sessions {
+            assert_eq!(broker.by_key.get(&session.key), Some(&id));
+            assert!(session.waiting.len() <= broker.limits.queue_messages);
+            match session.connection {
+                Some(at) => assert_eq!(broker.connections.get(&at).and_then(|link| link.session), Some(id)),
+                None => assert!(session.expires_at.is_some(), "nobody would ever end it"),
+            }
+            if broker.policy.is_granted() {
+                let messages = session.waiting.iter().map(|waiting| &waiting.message);
+                let flying = session.flying.iter().filter_map(|flying| flying.message.as_ref());
+                for message in messages.chain(flying.map(|waiting| &waiting.message)) {
+                    assert!(covers(&broker.policy, message, session.sid.as_ref()), "kept without consent");
+                }
+            }
+        }
+        for link in broker.connections.values() {
+            if let Some(id) = link.session {
+                assert!(broker.sessions.contains(id));
+            }
+        }
+        for kept in broker.retained.matching("#") {
+            assert!(broker.policy.has_reader(kept.message.content().topic), "retained without consent");
+            assert!(broker.policy.may_publish(kept.message.sid.as_ref(), kept.message.content().topic));
+        }
+        let mut found = Matches::default();
+        for topic in TOPICS {
+            broker.tree.find(topic, &mut found);
+            for entry in found.direct.iter().chain(&found.members) {
+                let session = broker.sessions.get(entry.session).expect("a subscription has a session");
+                let known = session.subscriptions.iter().any(|known| known.entry == *entry);
+                assert!(known, "the tree and the session agree");
+            }
+        }
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        sessions: 3,
+        subscriptions: 4,
+        queue_messages: 3,
+        queue_bytes: 1_500,
+        retained_messages: 3,
+        retained_bytes: 700,
+        output: 150,
+        receive_maximum: 2,
+        in_flight: 2,
+        ..Limits::PERSONAL
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn whatever_happens_the_books_balance(open in any::<bool>(), events in prop::collection::vec(event(), 1..120)) {
+        let policy = if open { Policy::Open } else { Policy::Granted(Some(grants(0b1110))) };
+        let mut world = World { broker: Broker::new(limits(), policy, 1), now: 1 };
+        for event in &events {
+            world.apply(event);
+            world.check();
+        }
+        for at in 0..CONNECTIONS {
+            world.broker.close(at, world.now);
+        }
+        world.apply(&Event::Pass(8 * 24 * 3_600_000));
+        world.check();
+        prop_assert_eq!(world.broker.sessions.len(), 0);
+        prop_assert_eq!(world.broker.held, 0);
+        prop_assert!(world.broker.tree.is_empty());
+    }
+}

@@ -35,17 +35,14 @@ pub(super) async fn overview(
         _ => None,
     };
     let since = app.clock.now() - ALARM;
-    let alarms = view
-        .notices
-        .iter()
-        .filter(|notice| notice.kind == NoticeKind::TheftAlarm && notice.at >= since)
-        .take(1)
+    let alarms = standing_alarm(&view.notices, since)
         .map(|notice| Alarm {
             title: w.alarm_title,
             text: w.alarm_text.with(&notice.subject),
             stamp: stamp(notice.at),
             when: w.moment(notice.at),
         })
+        .into_iter()
         .collect();
     let page = Account {
         w,
@@ -58,6 +55,16 @@ pub(super) async fn overview(
         notices: view.notices.iter().take(20).map(|notice| line(w, notice)).collect(),
     };
     render(StatusCode::OK, &page)
+}
+
+/// The latest theft alarm since then, unless what it concerns was claimed or allowed again after it. Newest notices first.
+fn standing_alarm(notices: &[NoticeView], since: i64) -> Option<&NoticeView> {
+    let at = notices.iter().position(|notice| notice.kind == NoticeKind::TheftAlarm && notice.at >= since)?;
+    let alarm = &notices[at];
+    let settled = notices[..at].iter().any(|later| {
+        matches!(later.kind, NoticeKind::Claimed | NoticeKind::AppAllowed) && later.subject == alarm.subject
+    });
+    (!settled).then_some(alarm)
 }
 
 fn own_device(w: &Words, device: DeviceView) -> OwnDevice {
@@ -171,4 +178,24 @@ pub(super) async fn withdraw(
 /// Back to the overview, which says what was done.
 fn changed(done: bool, what: &str) -> Result<Response, Failure> {
     if done { Ok(Redirect::to(&format!("/account?{what}")).into_response()) } else { Err(Failure::NotFound) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_stands_until_its_device_is_claimed_again() {
+        let notice = |at, kind, subject: &str| NoticeView { at, kind, subject: subject.to_owned() };
+        let alarm = notice(10, NoticeKind::TheftAlarm, "Cellar");
+        let found = |newer: &[NoticeView], since| {
+            let mut notices = newer.to_vec();
+            notices.push(alarm.clone());
+            standing_alarm(&notices, since).is_some()
+        };
+        assert!(found(&[], 0));
+        assert!(!found(&[], 11));
+        assert!(found(&[notice(11, NoticeKind::Claimed, "Kitchen")], 0));
+        assert!(!found(&[notice(11, NoticeKind::Claimed, "Cellar")], 0));
+    }
 }

@@ -42,7 +42,9 @@ impl FromRequestParts<App> for Owner {
             return Ok(owner);
         }
         let asked = parts.uri.path_and_query().map_or("/account", |path| path.as_str());
-        let next = if parts.method == Method::GET { asked } else { "/account" };
+        // A form can only be sent again from its page; those of a claim stand at the same address.
+        let same = ["/r/", "/claim/"].iter().any(|start| asked.starts_with(start));
+        let next = if parts.method == Method::GET || same { asked } else { "/account" };
         Err(Failure::LogIn { next: next.to_owned() })
     }
 }

@@ -212,7 +212,7 @@ pub(super) static ENGLISH: Words = Words {
     code_step: "Type the code it shows",
     code_hint: "Four digits. If your device has no display and no lamp for it, leave this empty.",
     code_aside: "Only somebody at the device can press its button. That is how it knows that it is you.",
-    no_match: "That did not work. Press the device’s button again and type the code that it shows now. A device that already has an owner must be released by them first.",
+    no_match: "That did not work. Type the code that the device shows now; if it shows none, press its button again. A device that already has an owner must be released by them first.",
     too_many_tries: "Too many tries. Wait a few minutes, then press the device’s button again.",
     contested: "Somebody else is trying to take this device at the same moment, so neither of you got it. Press the button again when you are alone with it.",
     contested_heading: "Two at once",

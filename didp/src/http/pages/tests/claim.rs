@@ -109,6 +109,22 @@ async fn a_device_that_goes_away_before_the_decision_is_said_to_be_gone() {
 }
 
 #[tokio::test]
+async fn a_device_that_does_not_finish_in_time_is_not_owned() {
+    let site = Site::start().await;
+    let device = site.device("code").await;
+    let mut browser = site.owner().await;
+    let (_seat, digits) = site.press(&device).await;
+    let ticket = browser.type_code(&device, &digits).await;
+    browser.post(&ticket, &[("decision", "claim")]).await.location();
+    browser.get(&ticket).await.says(StatusCode::OK, "Waiting for the device");
+    site.app.clock.advance(site.app.config.lifetimes.claim_completion + 1);
+    browser.get(&ticket).await.says(StatusCode::OK, "Time ran out");
+    crate::sweeper::sweep(&site.app).await.unwrap();
+    browser.get(&ticket).await.says(StatusCode::OK, "Nothing was kept");
+    browser.get("/account").await.says(StatusCode::OK, "No device yet");
+}
+
+#[tokio::test]
 async fn wrong_digits_are_limited() {
     let site = Site::start().await;
     let device = site.device("code").await;

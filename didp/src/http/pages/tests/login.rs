@@ -198,11 +198,15 @@ async fn posts_from_elsewhere_are_refused() {
 #[tokio::test]
 async fn posts_without_a_session_lead_to_the_login() {
     let site = Site::start().await;
-    for path in
-        ["/r/abc", "/claim/abc", "/authorize", "/account/devices/x/release", "/account/apps/x/withdraw"]
-    {
+    for (path, next) in [
+        ("/r/abc", "%2Fr%2Fabc"),
+        ("/claim/abc", "%2Fclaim%2Fabc"),
+        ("/authorize", "%2Faccount"),
+        ("/account/devices/x/release", "%2Faccount"),
+        ("/account/apps/x/withdraw", "%2Faccount"),
+    ] {
         let page = site.browser().post_raw(path, &[("csrf", "x")], &[]).await;
-        assert_eq!(page.location(), "/login?next=%2Faccount", "{path}");
+        assert_eq!(page.location(), format!("/login?next={next}"), "{path}");
     }
 }
 

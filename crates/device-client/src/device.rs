@@ -378,7 +378,11 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             Link::Down => Step::Wait(Some(self.retry_at)),
             Link::Opening { by } if self.now >= by => self.give_up(Notice::Unreachable, random),
             Link::Opening { by } => Step::Wait(Some(by)),
-            Link::Greeting { .. } | Link::Up { .. } | Link::Closing if !self.session.outgoing().is_empty() => Step::Send,
+            Link::Greeting { .. } | Link::Up { .. } | Link::Closing
+                if !self.session.outgoing().is_empty() =>
+            {
+                Step::Send
+            }
             Link::Closing => {
                 self.drop_link();
                 self.retry_at = self.now;
@@ -408,7 +412,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             Ownership::Granted(_) => Goal::Redeem,
             Ownership::ResetPending => Goal::Reset,
             Ownership::Owned(grant) if grant.done_pending => Goal::Done,
-            Ownership::Owned(_) if !self.record.former_secret.is_empty() && self.now >= self.prove_at => Goal::Prove,
+            Ownership::Owned(_) if !self.record.former_secret.is_empty() && self.now >= self.prove_at => {
+                Goal::Prove
+            }
             Ownership::Owned(_) if self.token.usable && self.now < self.token.renew_at => Goal::Serve,
             Ownership::Owned(_) => Goal::Refresh,
         }
@@ -426,7 +432,12 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                 self.link = Link::Up { settled: self.now + SETTLED };
                 if matches!(
                     self.notice,
-                    Some(Notice::Unreachable | Notice::Untrusted | Notice::CredentialsRefused | Notice::StorageFailed)
+                    Some(
+                        Notice::Unreachable
+                            | Notice::Untrusted
+                            | Notice::CredentialsRefused
+                            | Notice::StorageFailed
+                    )
                 ) {
                     self.notice = None;
                 }
@@ -479,7 +490,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                 }
                 Step::Again
             }
-            (Event::Accepted | Event::Refused(_) | Event::Broken, _) => self.give_up(Notice::Unreachable, random),
+            (Event::Accepted | Event::Refused(_) | Event::Broken, _) => {
+                self.give_up(Notice::Unreachable, random)
+            }
         }
     }
 
@@ -508,7 +521,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             self.notice = Some(Notice::WindowOver);
         }
         match self.ask(goal, random) {
-            Some(request) if self.session.publish(request.topic(), self.request.as_str().as_bytes(), false).is_ok() => {
+            Some(request)
+                if self.session.publish(request.topic(), self.request.as_str().as_bytes(), false).is_ok() =>
+            {
                 self.request.clear();
                 let by = self.now + self.options.answer;
                 self.awaiting = Some(Awaiting { request, since: self.now, by });
@@ -540,7 +555,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         }
         let settled = match self.link {
             Link::Up { settled } if self.failures > 0 => Some(settled),
-            Link::Up { .. } | Link::Down | Link::Opening { .. } | Link::Greeting { .. } | Link::Closing => None,
+            Link::Up { .. } | Link::Down | Link::Opening { .. } | Link::Greeting { .. } | Link::Closing => {
+                None
+            }
         };
         Step::Wait([until, self.session.deadline(), settled].into_iter().flatten().min())
     }
@@ -598,7 +615,14 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         let opened = match (self.peer, self.record.grant()) {
             (Peer::Gateway, Some(grant)) => {
                 // The session outlives the link, so that a command sent during a renewal is not lost.
-                self.session.open(GATEWAY_CLIENT, "Bearer", grant.access_token.as_str(), false, keep_alive, self.now)
+                self.session.open(
+                    GATEWAY_CLIENT,
+                    "Bearer",
+                    grant.access_token.as_str(),
+                    false,
+                    keep_alive,
+                    self.now,
+                )
             }
             (Peer::Gateway, None) | (Peer::Didp, _) => {
                 let id = self.record.client_id.as_str();
@@ -671,7 +695,12 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
 
     /// Publishes to `d/<channel>`, at least once: kept, one at a time and not over a restart, until the gateway has
     /// acknowledged it.
-    pub fn publish_at_least_once(&mut self, channel: &str, payload: &[u8], retain: bool) -> Result<(), PublishError> {
+    pub fn publish_at_least_once(
+        &mut self,
+        channel: &str,
+        payload: &[u8],
+        retain: bool,
+    ) -> Result<(), PublishError> {
         let topic = topic(channel)?;
         if self.record.grant().is_none() {
             return Err(PublishError::NotConnected);
@@ -738,7 +767,11 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
 
 fn topic(channel: &str) -> Result<Text<{ MAX_CHANNEL + 2 }>, PublishError> {
     let mut topic = Text::EMPTY;
-    if is_channel(channel) && topic.push("d/") && topic.push(channel) { Ok(topic) } else { Err(PublishError::Channel) }
+    if is_channel(channel) && topic.push("d/") && topic.push(channel) {
+        Ok(topic)
+    } else {
+        Err(PublishError::Channel)
+    }
 }
 
 /// One to four levels of ASCII letters, digits, `-` and `_`, [`MAX_CHANNEL`] bytes at most.

@@ -81,7 +81,9 @@ impl<'a> Object<'a> {
     pub fn text<const N: usize>(&self, name: &str) -> Result<Option<Text<N>>, Malformed> {
         match self.get(name)? {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(escaped)) => escaped.unescape().filter(|t| !t.is_empty()).map(Some).ok_or(Malformed),
+            Some(Value::String(escaped)) => {
+                escaped.unescape().filter(|t| !t.is_empty()).map(Some).ok_or(Malformed)
+            }
             Some(_) => Err(Malformed),
         }
     }
@@ -331,7 +333,9 @@ impl<'a, const N: usize> Writer<'a, N> {
                 '"' => self.out.push("\\\""),
                 '\\' => self.out.push("\\\\"),
                 '\0'..='\x1f' => {
-                    let nibble = |n: u32| char::from_digit(n & 15, 16).unwrap_or('0').encode_utf8(&mut [0; 4]).as_bytes()[0];
+                    let nibble = |n: u32| {
+                        char::from_digit(n & 15, 16).unwrap_or('0').encode_utf8(&mut [0; 4]).as_bytes()[0]
+                    };
                     let digits = [nibble(c as u32 >> 4), nibble(c as u32)];
                     self.out.push("\\u00") && self.out.push(core::str::from_utf8(&digits).unwrap_or("20"))
                 }
@@ -361,7 +365,9 @@ mod tests {
 
     #[test]
     fn members_in_any_order_with_unknown_ones_between() {
-        let o = object(r#" {"x":[1,{"code":"no"}],"expires_in" : 120 ,"y":null,"code":"a\u0062\n\ud83d\ude00\"","z":-1.5e+3} "#);
+        let o = object(
+            r#" {"x":[1,{"code":"no"}],"expires_in" : 120 ,"y":null,"code":"a\u0062\n\ud83d\ude00\"","z":-1.5e+3} "#,
+        );
         let o = o.unwrap();
         assert_eq!(o.text::<16>("code").unwrap().unwrap().as_str(), "ab\n😀\"");
         assert_eq!(o.number("expires_in"), Ok(Some(120)));
@@ -382,9 +388,28 @@ mod tests {
     #[test]
     fn what_is_no_json_object_is_refused() {
         for bad in [
-            "", "{", "[]", "1", "{}}", "{,}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{\"a\":01}", "{\"a\":1.}",
-            "{\"a\":+1}", "{\"a\":tru}", "{\"a\":\"\n\"}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}", "{\"a\":\"", "{\"a\":1e}",
-            "{\"a\":[1,]}", "{} x", "{\"a\":-}",
+            "",
+            "{",
+            "[]",
+            "1",
+            "{}}",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":+1}",
+            "{\"a\":tru}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"",
+            "{\"a\":1e}",
+            "{\"a\":[1,]}",
+            "{} x",
+            "{\"a\":-}",
         ] {
             assert!(object(bad).is_err(), "{bad}");
         }

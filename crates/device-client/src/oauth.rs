@@ -160,7 +160,8 @@ fn read<T>(payload: &[u8], ok: impl FnOnce(&Object<'_>) -> Result<T, Malformed>)
             Refusal::AccessDenied
         } else if error.is("expired_token") {
             Refusal::Expired
-        } else if ["server_error", "temporarily_unavailable", "slow_down"].iter().any(|later| error.is(later)) {
+        } else if ["server_error", "temporarily_unavailable", "slow_down"].iter().any(|later| error.is(later))
+        {
             Refusal::Later
         } else {
             Refusal::Other
@@ -202,7 +203,9 @@ mod tests {
         assert_eq!(granted, Answer::Ok(Claim::Granted(Text::new("c0de").unwrap())));
         assert_eq!(read_claim(br#"{"error":"access_denied"}"#), Answer::Error(Refusal::AccessDenied));
         assert_eq!(read_claim(br#"{"error":"expired_token"}"#), Answer::Error(Refusal::Expired));
-        for bad in [&b"{}"[..], br#"{"status":"granted"}"#, br#"{"status":"soon"}"#, br#"{"error":1}"#, b"[]", b""] {
+        for bad in
+            [&b"{}"[..], br#"{"status":"granted"}"#, br#"{"status":"soon"}"#, br#"{"error":1}"#, b"[]", b""]
+        {
             assert_eq!(read_claim(bad), Answer::Unusable);
         }
     }
@@ -216,7 +219,10 @@ mod tests {
         );
         let Answer::Ok(tokens) = read_tokens(text.as_bytes()) else { panic!("a token response") };
         let gateway = tokens.gateway.unwrap();
-        assert_eq!((gateway.host.as_str(), gateway.port, gateway.pins().len()), ("ignite.localhost", 8883, 4));
+        assert_eq!(
+            (gateway.host.as_str(), gateway.port, gateway.pins().len()),
+            ("ignite.localhost", 8883, 4)
+        );
         assert_eq!(gateway.pins()[0][..3], [0, 1, 2]);
         assert_eq!((tokens.access_token.as_str(), tokens.expires_in), ("demo.a", 86400));
         assert_eq!(tokens.client_secret, Text::new("s"));
@@ -231,7 +237,9 @@ mod tests {
         bad(r#"{"access_token":"","token_type":"Bearer"}"#);
         bad(r#"{"access_token":"a","token_type":"Bearer","expires_in":-1}"#);
         bad(r#"{"access_token":"a","token_type":"Bearer","gateway":{"host":"h","port":1,"spki_sha256":[]}}"#);
-        bad(r#"{"access_token":"a","token_type":"Bearer","gateway":{"host":"h","port":70000,"spki_sha256":["x"]}}"#);
+        bad(
+            r#"{"access_token":"a","token_type":"Bearer","gateway":{"host":"h","port":70000,"spki_sha256":["x"]}}"#,
+        );
         bad(&format!(r#"{{"access_token":"{}","token_type":"Bearer"}}"#, "a".repeat(MAX_TOKEN + 1)));
     }
 

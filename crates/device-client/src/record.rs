@@ -16,7 +16,8 @@ pub const MAX_CREDENTIAL: usize = 96;
 /// Longest token or authorization code, in bytes.
 pub const MAX_TOKEN: usize = 128;
 /// Longest encoded record, in bytes.
-pub const MAX_RECORD: usize = 1 + 1 + 3 * (1 + MAX_CREDENTIAL) + 3 * (1 + MAX_TOKEN) + 4 + 44 + 2 * (1 + MAX_HOST + 3 + 32 * MAX_PINS);
+pub const MAX_RECORD: usize =
+    1 + 1 + 3 * (1 + MAX_CREDENTIAL) + 3 * (1 + MAX_TOKEN) + 4 + 44 + 2 * (1 + MAX_HOST + 3 + 32 * MAX_PINS);
 
 const FORMAT: u8 = 1;
 
@@ -85,6 +86,7 @@ pub struct Code {
 
 /// How far the device's life has come. `Debug` shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one record, and no heap to put the large variant on")]
 pub enum Ownership {
     /// Nobody's; waits for a press.
     #[default]
@@ -119,8 +121,12 @@ pub struct Unreadable;
 impl Record {
     /// The record of a device as it leaves the factory; `None` if a value is empty or too long, or the DIdP has no pin.
     pub fn new(client_id: &str, client_secret: &str, didp: Server) -> Option<Self> {
-        let record =
-            Self { client_id: Text::new(client_id)?, client_secret: Text::new(client_secret)?, didp, ..Self::default() };
+        let record = Self {
+            client_id: Text::new(client_id)?,
+            client_secret: Text::new(client_secret)?,
+            didp,
+            ..Self::default()
+        };
         record.is_complete().then_some(record)
     }
 
@@ -298,7 +304,8 @@ pub(crate) mod tests {
 
     pub(crate) fn largest() -> Record {
         let long = |n| Text::new(&"x".repeat(n)).unwrap();
-        let mut far = Server { host: Text::new(&"h".repeat(MAX_HOST)).unwrap(), port: 8884, ..Server::default() };
+        let mut far =
+            Server { host: Text::new(&"h".repeat(MAX_HOST)).unwrap(), port: 8884, ..Server::default() };
         for n in 0..MAX_PINS {
             assert!(far.pin([n as u8; 32]));
         }

@@ -398,7 +398,13 @@ mod tests {
         fresh.open("c", "u", "p", true, 60, 0).unwrap();
         fresh.receive(&publish("c/x", b"early", None), 0);
         assert_eq!(fresh.event(), Some(Event::Broken));
-        for bad in [&[0x20, 2, 0, 0][..], &[0xE0, 0], &[0x10, 0], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF], &[0x34, 5, 0, 1, b'a', 0, 1]] {
+        for bad in [
+            &[0x20, 2, 0, 0][..],
+            &[0xE0, 0],
+            &[0x10, 0],
+            &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+            &[0x34, 5, 0, 1, b'a', 0, 1],
+        ] {
             let mut session = greeted();
             session.receive(bad, 0);
             assert_eq!(session.event(), Some(Event::Broken), "{bad:02x?}");

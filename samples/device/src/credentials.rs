@@ -47,7 +47,9 @@ pub fn record(registration_answer: &[u8]) -> anyhow::Result<Record> {
     };
     match read() {
         Ok(Some(record)) => Ok(record),
-        Ok(None) | Err(_) => bail!("the registration answer lacks client_id, client_secret or mqtt with pins"),
+        Ok(None) | Err(_) => {
+            bail!("the registration answer lacks client_id, client_secret or mqtt with pins")
+        }
     }
 }
 

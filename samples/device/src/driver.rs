@@ -36,12 +36,13 @@ pub enum Happening {
     },
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, Closed>> + Send>>;
+type Tls = Box<TlsStream<TcpStream>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Tls, Closed>> + Send>>;
 
 enum Link {
     None,
     Opening(Opening),
-    Open(Box<TlsStream<TcpStream>>),
+    Open(Tls),
 }
 
 /// A device with its socket and its flash.
@@ -62,7 +63,7 @@ fn random(out: &mut [u8]) {
 
 enum Next {
     Write(usize),
-    Opened(Result<TlsStream<TcpStream>, Closed>),
+    Opened(Result<Tls, Closed>),
     Read(io::Result<usize>),
     Time,
 }
@@ -106,7 +107,7 @@ impl Driver {
                 Action::Connect(server) => {
                     let target = Target::new(server, self.resolve);
                     self.close();
-                    self.link = Link::Opening(Box::pin(async move { target.connect().await }));
+                    self.link = Link::Opening(Box::pin(async move { target.connect().await.map(Box::new) }));
                 }
                 Action::Send(bytes) => {
                     let Link::Open(stream) = &mut self.link else {
@@ -188,7 +189,7 @@ impl Driver {
             Next::Write(0) => self.lost(Closed::Lost),
             Next::Write(_) => self.unflushed = false,
             Next::Opened(Ok(stream)) => {
-                self.link = Link::Open(Box::new(stream));
+                self.link = Link::Open(stream);
                 self.device.connected();
             }
             Next::Opened(Err(how)) => self.lost(how),

@@ -30,8 +30,15 @@ pub struct Listeners {
 /// The directory cannot be read or written.
 pub async fn run(config: PanelConfig, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
     let shelf = Shelf::open(config, shutdown.clone())?;
-    tracing::info!(event = "panel_ready", thermostats = shelf.shown().borrow().len());
-    let page = service::http::serve(listeners.page, http::page(shelf.clone()), Admission::new(256, 64), shutdown.clone());
+    let floor =
+        listeners.floor.as_ref().map(Listener::local_addr).transpose()?.map(|address| address.to_string());
+    tracing::info!(event = "panel_ready", page = %listeners.page.local_addr()?, floor);
+    let page = service::http::serve(
+        listeners.page,
+        http::page(shelf.clone()),
+        Admission::new(256, 64),
+        shutdown.clone(),
+    );
     match listeners.floor {
         Some(floor) => {
             let floor =

@@ -221,7 +221,8 @@ impl Life {
         let record = match (slots.load()?, &self.settings.factory) {
             (Some(record), _) => record,
             (None, Some(factory)) => {
-                let request = FlashRequest { hardware_id: hardware_id(dir)?, model: self.settings.model.clone() };
+                let request =
+                    FlashRequest { hardware_id: hardware_id(dir)?, model: self.settings.model.clone() };
                 credentials::fetch(dir, factory, &request).await?;
                 slots.load()?.context("what was just stored is gone")?
             }
@@ -242,7 +243,9 @@ impl Life {
 
     fn command(&mut self, driver: &mut Driver, channel: String, payload: &[u8]) {
         let heater = if channel == "heater" { switch(payload) } else { None };
-        let _ = self.messages.send(Message::Received { channel, payload: String::from_utf8_lossy(payload).into_owned() });
+        let _ = self
+            .messages
+            .send(Message::Received { channel, payload: String::from_utf8_lossy(payload).into_owned() });
         if let Some(on) = heater {
             self.room.heater = on;
             self.tell.send_modify(|state| state.heater = on);
@@ -333,7 +336,9 @@ struct Room {
 impl Room {
     /// Two thermostats should not read alike.
     fn of(hardware_id: &str) -> Self {
-        let spread = f64::from(hardware_id.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))) / 255.0;
+        let spread =
+            f64::from(hardware_id.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)))
+                / 255.0;
         Self { temperature: 18.5 + 2.0 * spread, house: 18.0 + 1.5 * spread, heater: false, readings: 0 }
     }
 

@@ -54,7 +54,9 @@ impl Target {
             None => match TcpStream::connect((self.host.as_str(), self.port)).await {
                 Ok(tcp) => tcp,
                 // RFC 6761 §6.3: such names are this machine, but not every resolver knows.
-                Err(_) if self.host.ends_with(".localhost") => TcpStream::connect(("127.0.0.1", self.port)).await?,
+                Err(_) if self.host.ends_with(".localhost") => {
+                    TcpStream::connect(("127.0.0.1", self.port)).await?
+                }
                 Err(error) => return Err(error),
             },
         };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use service::config::{ConfigError, Spanned};
 use url::Url;
 
@@ -17,22 +17,45 @@ pub struct Config {
     /// Where the ledger is kept.
     pub directory: PathBuf,
     /// The page as a browser reaches it.
+    #[serde(deserialize_with = "web")]
     pub public_url: Url,
     /// The panel of the devices, for the browser.
+    #[serde(deserialize_with = "web")]
     pub panel_url: Url,
     /// The sample app, for the browser.
+    #[serde(deserialize_with = "web")]
     pub tpa_url: Url,
     /// The owner's pages at the DIdP, for the browser.
+    #[serde(deserialize_with = "web")]
     pub account_url: Url,
     /// The DIdP, as the factory reaches it.
+    #[serde(deserialize_with = "web")]
     pub didp: Url,
     /// File with the initial access token of RFC 7591 §3.
     pub initial_access_token_file: Spanned<PathBuf>,
     /// The devices' own listener on the floor.
+    #[serde(deserialize_with = "web")]
     pub device_floor: Url,
     /// What must answer 2xx before the story can begin.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "webs")]
     pub health: Vec<Url>,
+}
+
+/// `host:port` alone would be read as a scheme and a path.
+fn checked<E: serde::de::Error>(url: Url) -> Result<Url, E> {
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        Ok(url)
+    } else {
+        Err(E::custom("must begin with http:// or https://"))
+    }
+}
+
+fn web<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    checked(Url::deserialize(deserializer)?)
+}
+
+fn webs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Url>, D::Error> {
+    Vec::<Url>::deserialize(deserializer)?.into_iter().map(checked).collect()
 }
 
 impl Config {
@@ -80,6 +103,7 @@ device_floor = "http://device.localhost:8097"
         let config = Config::load(&file).unwrap();
         assert_eq!(config.directory, dir.path().join("ledger"));
         std::fs::write(&file, GOOD.replace("http://tpa", "tpa")).unwrap();
-        assert_eq!(Config::load(&file).unwrap_err().line, Some(7));
+        let error = Config::load(&file).unwrap_err();
+        assert_eq!((error.line, error.message.contains("http://")), (Some(7), true), "{error}");
     }
 }

@@ -54,7 +54,8 @@ async fn flash(State(factory): State<Arc<Factory>>, body: Result<Json<Flash>, Js
         Err(rejection) => return refusal(rejection.status(), "send hardware_id and model as JSON"),
     };
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':'));
-    if asked.hardware_id.is_empty() || asked.hardware_id.len() > MAX_HARDWARE_ID || !plain(&asked.hardware_id) {
+    if asked.hardware_id.is_empty() || asked.hardware_id.len() > MAX_HARDWARE_ID || !plain(&asked.hardware_id)
+    {
         return refusal(StatusCode::BAD_REQUEST, "a hardware_id has 1 to 64 letters, digits, - and :");
     }
     if !MODELS.contains(&asked.model.as_str()) {
@@ -64,7 +65,9 @@ async fn flash(State(factory): State<Arc<Factory>>, body: Result<Json<Flash>, Js
     let idempotency_key = match factory.ledger.ask(&asked.hardware_id, &asked.model) {
         Ok(Asked::Answer(answer)) => return handed_over(answer),
         Ok(Asked::Register { idempotency_key }) => idempotency_key,
-        Ok(Asked::Forgotten) => return refusal(StatusCode::CONFLICT, "this device has its credentials already"),
+        Ok(Asked::Forgotten) => {
+            return refusal(StatusCode::CONFLICT, "this device has its credentials already");
+        }
         Ok(Asked::Full) => return refusal(StatusCode::INSUFFICIENT_STORAGE, "the ledger is full"),
         Err(error) => return unwritten(&error),
     };
@@ -80,7 +83,8 @@ async fn flash(State(factory): State<Arc<Factory>>, body: Result<Json<Flash>, Js
         }
         Err(error @ RegisterError::NotYet(_)) => {
             tracing::debug!(event = "registration_postponed", %error);
-            ([(RETRY_AFTER, "2")], refusal(StatusCode::SERVICE_UNAVAILABLE, "the DIdP is not there yet")).into_response()
+            ([(RETRY_AFTER, "2")], refusal(StatusCode::SERVICE_UNAVAILABLE, "the DIdP is not there yet"))
+                .into_response()
         }
         Err(error @ RegisterError::Refused(_)) => {
             tracing::error!(event = "registration_refused", %error);

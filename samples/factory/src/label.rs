@@ -29,7 +29,8 @@ fn path(code: &QrCode, x: f64, y: f64, scale: f64) -> String {
     for (index, _) in code.to_colors().iter().enumerate().filter(|(_, color)| **color == Color::Dark) {
         let (column, row) = ((index % width) as f64, (index / width) as f64);
         // Writing to a string does not fail.
-        let _ = write!(d, "M{:.3} {:.3}h{scale:.3}v{scale:.3}h-{scale:.3}z", x + column * scale, y + row * scale);
+        let _ =
+            write!(d, "M{:.3} {:.3}h{scale:.3}v{scale:.3}h-{scale:.3}z", x + column * scale, y + row * scale);
     }
     d
 }
@@ -81,7 +82,11 @@ pub fn label_svg(uru: &str) -> anyhow::Result<String> {
     for (index, line) in wrapped(uru, 18).iter().enumerate() {
         let y = 26.0 + 3.0 * index as f64;
         // Writing to a string does not fail.
-        let _ = write!(lines, "<text x=\"41\" y=\"{y}\" font-family=\"monospace\" font-size=\"2.3\">{}</text>", escaped(line));
+        let _ = write!(
+            lines,
+            "<text x=\"41\" y=\"{y}\" font-family=\"monospace\" font-size=\"2.3\">{}</text>",
+            escaped(line)
+        );
     }
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"70mm\" height=\"42mm\" viewBox=\"0 0 70 42\" role=\"img\">\

@@ -174,7 +174,8 @@ impl Ledger {
             return Ok(());
         }
         let new = self.file.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(&changed)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.file)?;
@@ -208,13 +209,18 @@ mod tests {
     fn an_answer_is_kept_until_the_device_has_it_and_no_longer() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
-        let Asked::Register { idempotency_key: key } = ledger.ask("02-aa", "T1").unwrap() else { panic!("new") };
+        let Asked::Register { idempotency_key: key } = ledger.ask("02-aa", "T1").unwrap() else {
+            panic!("new")
+        };
         // A restart before the answer came: the same key again, so that the DIdP makes no second client.
         let ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.ask("02-aa", "T1").unwrap(), Asked::Register { idempotency_key: key });
         assert!(ledger.made().borrow().is_empty());
         ledger.flashed("02-aa").unwrap();
-        assert!(matches!(ledger.ask("02-aa", "T1").unwrap(), Asked::Register { .. }), "nothing was handed over yet");
+        assert!(
+            matches!(ledger.ask("02-aa", "T1").unwrap(), Asked::Register { .. }),
+            "nothing was handed over yet"
+        );
 
         let answer = json!({"client_id": "c", "client_secret": "very-secret"});
         let registered = Registered { client_id: "c".into(), uru: "http://didp/r/x".into() };

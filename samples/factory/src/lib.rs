@@ -53,8 +53,18 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     shutdown.spawn(readiness::announce(config.clone(), shutdown.clone()));
     let factory = Arc::new(Factory { config, ledger, registrar, shutdown: shutdown.clone() });
     tokio::join!(
-        service::http::serve(listeners.page, page::router(Arc::clone(&factory)), Admission::new(256, 64), shutdown.clone()),
-        service::http::serve(listeners.floor, floor::router(factory), Admission::new(64, 64), shutdown.clone()),
+        service::http::serve(
+            listeners.page,
+            page::router(Arc::clone(&factory)),
+            Admission::new(256, 64),
+            shutdown.clone()
+        ),
+        service::http::serve(
+            listeners.floor,
+            floor::router(factory),
+            Admission::new(64, 64),
+            shutdown.clone()
+        ),
     );
     if !shutdown.drain(Duration::from_secs(8)).await {
         tracing::warn!(event = "stopped_late");

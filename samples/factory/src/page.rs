@@ -12,7 +12,9 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, StatusCode};
 use tokio_stream::wrappers::WatchStream;
 
@@ -62,11 +64,12 @@ struct Refused<'a> {
 
 /// Foreign pages order nothing; every answer says what a browser may do with it.
 async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::POST && !service::http::is_same_origin(request.headers()) {
-        refused(StatusCode::FORBIDDEN, "Only this factory's own page may order a device.")
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if request.method() == Method::POST && !service::http::is_same_origin(request.headers()) {
+            refused(StatusCode::FORBIDDEN, "Only this factory's own page may order a device.")
+        } else {
+            next.run(request).await
+        };
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

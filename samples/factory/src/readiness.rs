@@ -11,7 +11,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Logs the page once, when all is up.
 pub(crate) async fn announce(config: Config, shutdown: Shutdown) {
-    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build() else { return };
+    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build() else {
+        return;
+    };
     let mut missing = config.health.clone();
     let mut rounds = 0u32;
     while !missing.is_empty() {

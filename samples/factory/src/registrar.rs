@@ -75,7 +75,11 @@ impl Registrar {
     ///
     /// # Errors
     /// Why not; the text holds no secret.
-    pub async fn register(&self, model: &str, idempotency_key: &str) -> Result<(Registered, Value), RegisterError> {
+    pub async fn register(
+        &self,
+        model: &str,
+        idempotency_key: &str,
+    ) -> Result<(Registered, Value), RegisterError> {
         let token = service::secret::read_secret(&self.token_file)
             .map_err(|error| RegisterError::Refused(format!("no initial access token: {error}")))?;
         let answer = self

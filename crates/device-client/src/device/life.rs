@@ -115,7 +115,12 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     }
 
     /// A message of the DIdP.
-    pub(super) fn answered(&mut self, topic: Range<usize>, payload: Range<usize>, random: &mut Random<'_>) -> Step {
+    pub(super) fn answered(
+        &mut self,
+        topic: Range<usize>,
+        payload: Range<usize>,
+        random: &mut Random<'_>,
+    ) -> Step {
         let topic = self.session.str(topic);
         let payload = self.session.bytes(payload);
         if self.window.is_some() && Request::Claim.is_answered_on(topic) {
@@ -169,7 +174,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             (Answer::Error(Refusal::InvalidGrant | Refusal::Later | Refusal::Other), _) => {
                 self.notice = Some(Notice::ClaimFailed);
             }
-            (Answer::Unusable, _) | (Answer::Ok(_), None) => return self.give_up(Notice::ClaimFailed, random),
+            (Answer::Unusable, _) | (Answer::Ok(_), None) => {
+                return self.give_up(Notice::ClaimFailed, random);
+            }
         }
         Step::Again
     }
@@ -179,7 +186,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         match answer {
             Answer::Ok(tokens) => {
                 let (expires_in, client_secret) = (tokens.expires_in, tokens.client_secret.clone());
-                let Some(grant) = self.grant_of(tokens) else { return self.give_up(Notice::ClaimFailed, random) };
+                let Some(grant) = self.grant_of(tokens) else {
+                    return self.give_up(Notice::ClaimFailed, random);
+                };
                 if let Some(renewed) = client_secret {
                     self.record.former_secret = core::mem::replace(&mut self.record.client_secret, renewed);
                 }
@@ -206,7 +215,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         let former = self.record.grant();
         Some(Grant {
             access_token: tokens.access_token,
-            refresh_token: tokens.refresh_token.or_else(|| former.map(|grant| grant.refresh_token.clone()))?,
+            refresh_token: tokens
+                .refresh_token
+                .or_else(|| former.map(|grant| grant.refresh_token.clone()))?,
             expires_in: tokens.expires_in,
             gateway: tokens.gateway.or_else(|| former.map(|grant| grant.gateway.clone()))?,
             done_pending: former.is_none_or(|grant| grant.done_pending),

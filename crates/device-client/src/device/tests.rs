@@ -2,7 +2,6 @@
 
 mod world;
 
-
 use proptest::prelude::*;
 
 use self::world::{DIDP, Fault, GATEWAY, World, didp_server, publish};
@@ -173,9 +172,11 @@ fn a_long_press_is_remembered_until_the_didp_acknowledges_it() {
 
 #[test]
 fn declining_and_waiting_too_long_leave_nothing() {
-    for (answer, notice) in
-        [("access_denied", Notice::Declined), ("expired_token", Notice::WindowOver), ("slow_down", Notice::ClaimFailed)]
-    {
+    for (answer, notice) in [
+        ("access_denied", Notice::Declined),
+        ("expired_token", Notice::WindowOver),
+        ("slow_down", Notice::ClaimFailed),
+    ] {
         let mut world = World::new();
         world.until(Phase::Ready);
         world.device.press(world.now);
@@ -271,7 +272,8 @@ fn an_unanswered_request_is_given_up_with_its_connection() {
     world.pass(60_000);
     world.didp.mute = false;
     world.until(Phase::Running);
-    let redemptions = world.didp.requests.iter().filter(|request| request.starts_with("$oauth/token")).count();
+    let redemptions =
+        world.didp.requests.iter().filter(|request| request.starts_with("$oauth/token")).count();
     assert!(redemptions > 1);
     assert!(!world.didp.family.as_ref().unwrap().revoked);
 }
@@ -280,8 +282,17 @@ fn an_unanswered_request_is_given_up_with_its_connection() {
 fn an_answer_that_nobody_asked_for_changes_nothing() {
     let mut world = World::new();
     world.until(Phase::Ready);
-    for topic in ["$oauth/token/response", "$oauth/claim/done/response", "$oauth/reset/response", "$oauth/claim/response", "x"] {
-        world.push(topic, r#"{"status":"granted","code":"c","access_token":"a","token_type":"Bearer","refresh_token":"r"}"#);
+    for topic in [
+        "$oauth/token/response",
+        "$oauth/claim/done/response",
+        "$oauth/reset/response",
+        "$oauth/claim/response",
+        "x",
+    ] {
+        world.push(
+            topic,
+            r#"{"status":"granted","code":"c","access_token":"a","token_type":"Bearer","refresh_token":"r"}"#,
+        );
         world.settle();
     }
     assert_eq!((world.device.status().phase, world.stores), (Phase::Ready, 0));
@@ -320,7 +331,8 @@ fn an_untrusted_server_gets_nothing() {
 #[test]
 fn back_off_grows_and_does_not_march_in_step() {
     let tries = |seed: u8| {
-        let mut device = Device::<512, 512>::new(Record::new("c", "s", didp_server()).unwrap(), Options::default());
+        let mut device =
+            Device::<512, 512>::new(Record::new("c", "s", didp_server()).unwrap(), Options::default());
         let (mut now, mut at) = (0, Vec::new());
         while at.len() < 12 {
             match device.poll(now, &mut |out| out.fill(seed)) {
@@ -347,7 +359,10 @@ fn a_clock_that_goes_back_does_not_stop_it() {
     world.break_link();
     let mut device = core::mem::replace(&mut world.device, Device::new(didp_record(), Options::default()));
     device.poll(5_000_000, &mut |out| out.fill(1));
-    assert!(matches!(device.poll(10, &mut |out| out.fill(1)), crate::Action::Wait(_) | crate::Action::Connect(_)));
+    assert!(matches!(
+        device.poll(10, &mut |out| out.fill(1)),
+        crate::Action::Wait(_) | crate::Action::Connect(_)
+    ));
 }
 
 fn didp_record() -> Record {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use service::config::{ConfigError, Spanned};
 use url::Url;
 
@@ -18,6 +18,7 @@ pub struct PanelConfig {
     /// One folder a thermostat; relative to the configuration's own folder.
     pub directory: PathBuf,
     /// The factory's floor listener.
+    #[serde(default, deserialize_with = "web")]
     pub factory: Option<Url>,
     /// How many thermostats there are at first.
     #[serde(default = "two")]
@@ -34,6 +35,14 @@ pub struct PanelConfig {
 
 /// Most thermostats on one panel.
 pub(super) const MOST: u32 = 24;
+
+/// `host:port` alone would be read as a scheme and a path.
+fn web<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    match Url::deserialize(deserializer)? {
+        url if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
+        _ => Err(serde::de::Error::custom("must begin with http:// or https://")),
+    }
+}
 
 fn two() -> Spanned<u32> {
     Spanned::new(0..0, 2)
@@ -63,14 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_with_too_many_is_refused_with_its_line() {
+    fn what_is_wrong_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("device.toml");
         std::fs::write(&file, "listen = \"127.0.0.1:0\"\ndirectory = \"things\"\n").unwrap();
         let config = PanelConfig::load(&file).unwrap();
         assert_eq!((*config.thermostats.get_ref(), config.model.as_str()), (2, "T1"));
         assert_eq!(config.directory, dir.path().join("things"));
-        std::fs::write(&file, "listen = \"127.0.0.1:0\"\ndirectory = \"things\"\nthermostats = 25\n").unwrap();
+        std::fs::write(&file, "listen = \"127.0.0.1:0\"\ndirectory = \"things\"\nthermostats = 25\n")
+            .unwrap();
         assert_eq!(PanelConfig::load(&file).unwrap_err().line, Some(3));
     }
 }

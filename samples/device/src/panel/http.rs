@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio_stream::wrappers::WatchStream;
@@ -22,7 +24,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 pub(super) fn page(shelf: Shelf) -> Router {
     Router::new()
-        .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("../../assets/panel.html")) }))
+        .route(
+            "/",
+            get(|| async { file("text/html; charset=utf-8", include_str!("../../assets/panel.html")) }),
+        )
         .route("/panel.css", get(|| async { file("text/css", include_str!("../../assets/panel.css")) }))
         .route("/panel.js", get(|| async { file("text/javascript", include_str!("../../assets/panel.js")) }))
         .route("/healthz", get(|| async { "ok" }))
@@ -35,19 +40,17 @@ pub(super) fn page(shelf: Shelf) -> Router {
 }
 
 pub(super) fn floor(shelf: Shelf) -> Router {
-    Router::new()
-        .route("/make", post(make))
-        .route("/healthz", get(|| async { "ok" }))
-        .with_state(shelf)
+    Router::new().route("/make", post(make)).route("/healthz", get(|| async { "ok" })).with_state(shelf)
 }
 
 /// Foreign pages press no button; every answer says what a browser may do with it.
 async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == http::Method::POST && !service::http::is_same_origin(request.headers()) {
-        (StatusCode::FORBIDDEN, "only the panel's own page may press a button\n").into_response()
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if request.method() == http::Method::POST && !service::http::is_same_origin(request.headers()) {
+            (StatusCode::FORBIDDEN, "only the panel's own page may press a button\n").into_response()
+        } else {
+            next.run(request).await
+        };
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -64,7 +67,9 @@ async fn all(State(shelf): State<Shelf>) -> Response {
     Json(&*shelf.shown().borrow()).into_response()
 }
 
-async fn events(State(shelf): State<Shelf>) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>>> {
+async fn events(
+    State(shelf): State<Shelf>,
+) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>>> {
     let stop = shelf.shutdown().clone();
     let changes = WatchStream::new(shelf.shown())
         .map(|shown| Ok(Event::default().json_data(shown).unwrap_or_default()))

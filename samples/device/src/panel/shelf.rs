@@ -117,7 +117,9 @@ impl Inner {
         while !self.shutdown.has_begun() {
             match Child::start(command) {
                 Ok(child) => self.live(n, child, &mut touched).await,
-                Err(error) => tracing::error!(event = "thermostat_not_started", n, error = %format!("{error:#}")),
+                Err(error) => {
+                    tracing::error!(event = "thermostat_not_started", n, error = %format!("{error:#}"));
+                }
             }
             self.show(n, None);
             tokio::select! {

@@ -330,7 +330,9 @@ impl World {
         conn.from_device.extend_from_slice(bytes);
         loop {
             let Some(conn) = &mut self.conn else { return };
-            let Some(len) = frame_len(&conn.from_device, 4096).expect("a device sends no nonsense") else { return };
+            let Some(len) = frame_len(&conn.from_device, 4096).expect("a device sends no nonsense") else {
+                return;
+            };
             if conn.from_device.len() < len {
                 return;
             }
@@ -396,7 +398,8 @@ impl World {
 
     fn didp_answers(&mut self, topic: &str, payload: &str) -> String {
         let object = Object::parse(payload.as_bytes()).unwrap();
-        let text = |name: &str| object.text::<128>(name).unwrap().map(|text: Text<128>| text.as_str().to_string());
+        let text =
+            |name: &str| object.text::<128>(name).unwrap().map(|text: Text<128>| text.as_str().to_string());
         let refused = || r#"{"error":"invalid_grant","error_description":"no"}"#.to_string();
         match topic {
             "$oauth/claim" => {
@@ -480,7 +483,11 @@ impl World {
             Packet::Subscribe(subscribe) => {
                 self.gateway.subscribed.extend(subscribe.filters.iter().map(|s| s.filter.to_string()));
                 let packet_id = subscribe.packet_id;
-                Some(encode(&Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &[1] })))
+                Some(encode(&Packet::SubAck(SubAck {
+                    packet_id,
+                    properties: Properties::EMPTY,
+                    codes: &[1],
+                })))
             }
             Packet::PubAck(_) => Some(Vec::new()),
             Packet::PingReq => Some(vec![0xD0, 0]),

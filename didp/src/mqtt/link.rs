@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::config::Limits;
 
+/// First byte of a CONNECT (MQTT 5 §3.1.1).
+const CONNECT: u8 = 0x10;
+
 /// Why a connection ends. What the peer could be told was told before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -43,6 +46,8 @@ pub(super) struct Link {
     pub(super) peer_packet: usize,
     /// The version that the peer speaks; known after its CONNECT.
     pub(super) version: Version,
+    /// The CONNECT came; until then nothing else is waited for.
+    pub(super) greeted: bool,
 }
 
 impl Link {
@@ -55,6 +60,7 @@ impl Link {
             write: Duration::from_secs(limits.write),
             peer_packet: usize::MAX,
             version: Version::V311,
+            greeted: false,
         }
     }
 
@@ -62,6 +68,9 @@ impl Link {
     pub(super) async fn receive(&mut self) -> Result<(), End> {
         self.input.advance(std::mem::take(&mut self.frame));
         loop {
+            if !self.greeted && self.input.first().is_some_and(|first| *first != CONNECT) {
+                return Err(End::Reason(ReasonCode::PROTOCOL_ERROR));
+            }
             match mqtt_wire::frame_len(&self.input, self.packet) {
                 Ok(Some(length)) if self.input.len() >= length => {
                     self.frame = length;

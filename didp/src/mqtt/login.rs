@@ -35,6 +35,7 @@ pub(super) async fn accept(app: &App, link: &mut Link, peer: SocketAddr) -> Resu
         Ok(_) => return Err(End::Reason(ReasonCode::PROTOCOL_ERROR)),
         Err(error) => return Err(malformed(link, error).await),
     };
+    link.greeted = true;
     link.version = login.version;
     link.peer_packet = login.peer_packet;
     match authenticate(app, peer, &login).await {

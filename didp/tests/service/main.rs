@@ -1,0 +1,12 @@
+//! Service tests of the DIdP: real listeners on free ports, requests as clients send them. Owners act through the flows that
+//! the pages call; the pages themselves are tested beside them.
+
+mod abuse;
+mod apps;
+mod claims;
+mod gateways;
+mod harness;
+mod lines;
+mod mqtt;
+mod registration;
+mod tokens;

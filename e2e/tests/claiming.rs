@@ -17,7 +17,7 @@ async fn a_press_a_code_a_click_and_the_device_is_owned() -> anyhow::Result<()> 
     ensure!(tokens.access_token.starts_with("demo."), "the token does not name its issuer");
     let secret = tokens.client_secret.as_deref().context("a claim renews the secret")?;
     ensure!(secret != thermostat.client_secret);
-    ensure!(ann.account().await?.text().contains("Kitchen"));
+    ensure!(ann.owns("Kitchen").await?);
 
     let mut gateway =
         Options::new(&device::door(&tokens.gateway)?).bearer(&tokens.access_token).connect().await?;
@@ -122,8 +122,7 @@ async fn a_page_that_is_closed_half_way_leaves_nothing_behind() -> anyhow::Resul
     stack.clock.advance(600);
     let late = decision.form("decision")?.press("decision", "claim").await?;
     ensure!(!late.has("decision") && !late.url().path().is_empty(), "{late:?}");
-    let account = ann.account().await?.text();
-    ensure!(!account.contains(device::MODEL), "the account shows a device: {account}");
+    ensure!(!ann.owns("").await?, "the account shows a device");
     drop(waiting);
     ensure_free(&stack, &ann, &thermostat).await?;
     stack.stop().await
@@ -137,9 +136,29 @@ async fn a_device_that_goes_away_during_its_claim_stays_free() -> anyhow::Result
     let mut waiting = thermostat.wait().await?;
     let digits = waiting.press().await?;
     let decision = ann.type_code(&thermostat.user_registration_uri, &digits).await?;
-    let page = decision.form("decision")?.press("decision", "claim").await?;
     drop(waiting);
-    ann.wait_for_claim(&page, "gone").await?;
+    ann.wait_for_claim(&decision, "gone").await?;
+    let late = decision.form("decision")?.press("decision", "claim").await?;
+    ensure!(!late.has("decision"), "{late:?}");
+    ensure_free(&stack, &ann, &thermostat).await?;
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_never_fetches_its_tokens_stays_free() -> anyhow::Result<()> {
+    let stack = Stack::start().await?;
+    let ann = stack.owner("ann")?;
+    let thermostat = stack.device().await?;
+    let mut waiting = thermostat.wait().await?;
+    let digits = waiting.press().await?;
+    let decision = ann.type_code(&thermostat.user_registration_uri, &digits).await?;
+    let page = decision.form("decision")?.press("decision", "claim").await?;
+    let code = waiting.decision().await?.map_err(anyhow::Error::msg)?;
+    stack.clock.advance(121);
+    ann.wait_for_claim(&page, "expired").await?;
+    let refused = waiting.redeem(&code).await;
+    ensure!(refused.is_err(), "a code of a claim that is over is accepted");
+    drop(waiting);
     ensure_free(&stack, &ann, &thermostat).await?;
     stack.stop().await
 }
@@ -186,8 +205,7 @@ async fn a_device_s_code_works_once_and_with_its_verifier_only() -> anyhow::Resu
 
 /// The device can still be claimed and Ann's account is empty before.
 async fn ensure_free(stack: &Stack, ann: &Owner, thermostat: &Device) -> anyhow::Result<()> {
-    let account = ann.account().await?.text();
-    ensure!(!account.contains(device::MODEL), "the account shows a device: {account}");
+    ensure!(!ann.owns("").await?, "the account shows a device");
     let tokens = testkit::stack::claim(ann, thermostat, "Kitchen").await?;
     let mut gateway = Options::new(&stack.mqtt()).bearer(&tokens.access_token).connect().await?;
     ensure!(gateway.message_within(Duration::ZERO).await?.is_none());

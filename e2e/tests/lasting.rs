@@ -72,7 +72,7 @@ async fn restarts_lose_nothing() -> anyhow::Result<()> {
     let mut scene = Scene::new().await?;
     scene.stack.restart_didp().await?;
     exchange(&scene, "after the DIdP's restart").await?;
-    ensure!(scene.ann.account().await?.text().contains("Kitchen"), "the account is empty after a restart");
+    ensure!(scene.ann.owns("Kitchen").await?, "the account is empty after a restart");
 
     scene.stack.restart_ignite().await?;
     exchange(&scene, "after the gateway's restart").await?;

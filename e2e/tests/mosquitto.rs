@@ -20,7 +20,9 @@ fn client(name: &str, stack: &Stack, way: Way, token: &str) -> anyhow::Result<Co
 }
 
 fn connection(name: &str, way: Way, port: u16, ca: PathBuf, login: (&str, &str)) -> anyhow::Result<Command> {
-    let mut command = Command::new(program(name).with_context(|| format!("{name} is not installed"))?);
+    // Into a pipe it would say nothing before it ends.
+    let mut command = Command::new("stdbuf");
+    command.arg("-oL").arg(program(name).with_context(|| format!("{name} is not installed"))?);
     command.args(["-h", "localhost", "-p", &port.to_string(), "-q", "1", "-u", login.0, "-P", login.1]);
     command.args(["-V", if way.version == 5 { "mqttv5" } else { "mqttv311" }]);
     if way.tls {
@@ -39,7 +41,7 @@ struct Subscriber {
 impl Subscriber {
     async fn start(stack: &Stack, way: Way, token: &str, filter: &str) -> anyhow::Result<Self> {
         let mut command = client("mosquitto_sub", stack, way, token)?;
-        // Without `-d` it does not tell when it is subscribed; without line buffering it would tell too late.
+        // Without `-d` it does not tell when it is subscribed.
         command.args(["-d", "-v", "-t", filter]);
         let mut process = command.spawn()?;
         let output = BufReader::new(process.stdout.take().context("output")?).lines();

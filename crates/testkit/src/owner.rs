@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::browser::{Browser, Page};
+use crate::html;
 use crate::mqtt::PATIENCE;
 
 /// How often a waiting page asks how things stand. The page's own script does the same.
@@ -115,10 +116,10 @@ impl Owner {
         page.form("decision")?.press("decision", "decline").await
     }
 
-    /// Waits on the page that says "your device is finishing" until it is in `state` (`done`, `gone`, `expired`).
+    /// Waits on a page of a claim until the claim is in `state` (`done`, `gone`, `expired`, `declined`).
     ///
     /// # Errors
-    /// It ends in another state, or takes too long.
+    /// It is done though it should not, or takes too long.
     pub async fn wait_for_claim(&self, waiting: &Page, state: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut address = waiting.url().clone();
@@ -130,7 +131,9 @@ impl Owner {
                 serde_json::from_str(page.html()).with_context(|| format!("state on {page:?}"))?;
             match now["state"].as_str() {
                 Some(now) if now == state => return Ok(()),
-                Some("waiting") if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN).await,
+                Some(now) if now != "done" && Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await
+                }
                 _ => bail!("the claim should be {state}, but {now}"),
             }
         }
@@ -180,6 +183,25 @@ impl Owner {
     /// As [`Owner::open`].
     pub async fn account(&self) -> anyhow::Result<Page> {
         self.open("/account").await?.good()
+    }
+
+    /// Whether the account page lists a device of that name.
+    ///
+    /// # Errors
+    /// As [`Owner::account`].
+    pub async fn owns(&self, device: &str) -> anyhow::Result<bool> {
+        let page = self.account().await?;
+        Ok(html::links(page.html())
+            .iter()
+            .any(|link| link.href.ends_with("/release") && link.text.contains(device)))
+    }
+
+    /// Whether the account page lists an app of that name.
+    ///
+    /// # Errors
+    /// As [`Owner::account`].
+    pub async fn allows(&self, app: &str) -> anyhow::Result<bool> {
+        Ok(self.account().await?.form_to("/withdraw", app).is_ok())
     }
 
     /// Withdraws what was allowed to the app of that name.

@@ -74,7 +74,7 @@ async fn carry_out(role: Role) -> anyhow::Result<()> {
     match role {
         Role::Serve(config) => serve(load(&config.file)?).await,
         Role::Launcher(config) => launcher(load(&config.file)?).await,
-        Role::CheckConfig(config) => serve::check(&load(&config.file)?),
+        Role::CheckConfig(config) => check(&load(&config.file)?),
         Role::Healthcheck { url } => healthcheck(&url).await,
     }
 }
@@ -82,7 +82,12 @@ async fn carry_out(role: Role) -> anyhow::Result<()> {
 fn load(file: &Path) -> anyhow::Result<Config> {
     let (config, source) = service::config::load::<Config>(file)?;
     config.validate(&source)?;
-    Ok(config.relative_to(source.folder()))
+    Ok(config.relative_to(&std::path::absolute(source.folder()).context("current directory")?))
+}
+
+fn check(config: &Config) -> anyhow::Result<()> {
+    crate::launcher::check(&config.launcher).map_err(anyhow::Error::msg)?;
+    serve::check(config)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use url::Url;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// This gateway's own URI: the audience that tokens must be for (RFC 8707), compared exactly.
+    #[serde(deserialize_with = "web_uri")]
     pub resource: String,
     /// Where clients connect.
     #[serde(default)]
@@ -69,6 +70,7 @@ pub struct DidpConfig {
     #[serde(deserialize_with = "issuer_tag")]
     pub tag: String,
     /// Its issuer identifier (RFC 8414), as introspection must say it.
+    #[serde(deserialize_with = "web_uri")]
     pub issuer: String,
     /// Base URL for `/introspect`, `/introspect/grants`, `/introspect/events`; the issuer if missing.
     pub introspection_url: Option<Url>,
@@ -88,10 +90,12 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one IP address.
     pub connections_per_address: usize,
-    /// Time for the TLS handshake.
-    pub tls_handshake_seconds: u64,
-    /// Time for an HTTP request's head, the WebSocket handshake among them.
-    pub http_head_seconds: u64,
+    /// Sessions at once under one grant.
+    pub sessions_per_grant: usize,
+    /// Packets that are read from one client in a second; more have to wait.
+    pub packets_per_second: u32,
+    /// Newcomers' questions to one DIdP at once; more have to wait.
+    pub didp_requests: usize,
     /// Time from the connection being ready to the whole CONNECT being read.
     pub connect_seconds: u64,
     /// Time in which a blocked client must take a write before it is cut off.
@@ -113,8 +117,9 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             connections_per_address: 1_000,
-            tls_handshake_seconds: 10,
-            http_head_seconds: 10,
+            sessions_per_grant: 100,
+            packets_per_second: 10_000,
+            didp_requests: 64,
             connect_seconds: 10,
             write_seconds: 20,
             packet_bytes: 256 * 1024,
@@ -219,6 +224,20 @@ fn pcm_image() -> String {
 
 fn pcm_capacity() -> usize {
     1_000
+}
+
+/// An `http` or `https` URI without query and fragment, kept character by character.
+fn web_uri<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let fault = match Url::parse(&text) {
+        Err(error) => error.to_string(),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => "must be http or https".to_owned(),
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            "must not have a query or fragment".to_owned()
+        }
+        Ok(_) => return Ok(text),
+    };
+    Err(serde::de::Error::custom(format!("not a usable URI: {fault}")))
 }
 
 fn issuer_tag<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -12,10 +12,12 @@ use anyhow::Context as _;
 use oauth_wire::{ActiveToken, GrantList, Introspection};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::config::DidpConfig;
+use crate::config::{DidpConfig, Limits};
 
 /// Longest answer: an owner with thousands of grants.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
@@ -31,6 +33,8 @@ pub(crate) struct Didp {
     client_id: String,
     secret: Zeroizing<String>,
     request_limit: Duration,
+    /// Newcomers' questions at once: a flood of CONNECTs does not become one at the DIdP.
+    places: Semaphore,
     /// `seq` of the last event that was dealt with.
     seen: AtomicI64,
     /// The event stream is up: revocations come by themselves.
@@ -42,6 +46,8 @@ pub(crate) struct Didp {
 pub(crate) enum Unavailable {
     #[error("request failed: {0}")]
     Request(#[from] reqwest::Error),
+    #[error("too many questions at once")]
+    Busy,
     #[error("answered {0}")]
     Status(StatusCode),
     #[error("answer is too long")]
@@ -57,7 +63,8 @@ impl Didp {
     ///
     /// # Errors
     /// A file that cannot be used, a URL that is none.
-    pub(crate) fn new(config: &DidpConfig, resource: &str, request_limit: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &DidpConfig, resource: &str, limits: &Limits) -> anyhow::Result<Self> {
+        let request_limit = Duration::from_secs(limits.didp_seconds);
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -83,9 +90,20 @@ impl Didp {
                     .with_context(|| format!("client secret file {}", secret.display()))?,
             )),
             request_limit,
+            places: Semaphore::new(limits.didp_requests),
             seen: AtomicI64::new(0),
             listening: AtomicBool::new(false),
         })
+    }
+
+    /// A place among those who ask on behalf of newcomers. Checks of running sessions need none: a flood of CONNECTs must
+    /// not keep a revocation waiting.
+    ///
+    /// # Errors
+    /// [`Unavailable::Busy`] if none becomes free in time.
+    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, Unavailable> {
+        let waiting = timeout(self.request_limit, self.places.acquire()).await;
+        waiting.ok().and_then(Result::ok).ok_or(Unavailable::Busy)
     }
 
     /// Asks about a token; `None` if it may not be used here.

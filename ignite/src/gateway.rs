@@ -46,6 +46,19 @@ impl Gateway {
         self.didps.get(tag).ok_or(Cause::UnknownIssuer)
     }
 
+    /// [`Self::introspect`] for a newcomer: waits until there is a place to ask.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn introspect_new(&self, token: &str) -> Result<Arc<Grant>, Cause> {
+        let place = self.issuer_of(token)?.place().await;
+        let _place = place.map_err(|error| {
+            tracing::warn!(event = "introspection_failed", %error);
+            Cause::DidpUnavailable
+        })?;
+        self.introspect(token).await
+    }
+
     /// What a token lets its holder do now.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod client;
 mod websocket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -16,6 +17,8 @@ use serde_json::json;
 
 use crate::gateway::Gateway;
 
+/// Time for a request until its answer begins.
+const REQUEST: Duration = Duration::from_secs(60);
 /// Longest body of a command.
 const LONGEST_BODY: usize = 64 * 1024;
 
@@ -60,7 +63,7 @@ async fn cors(
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response =
-        if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+        if preflight { StatusCode::NO_CONTENT.into_response() } else { answer(next.run(request)).await };
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -81,6 +84,13 @@ async fn cors(
         }
     }
     response
+}
+
+/// A body that does not come is not waited for. An event stream's answer has begun by then.
+async fn answer(answering: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(REQUEST, answering)
+        .await
+        .unwrap_or_else(|_| api::Problem::TIME_IS_UP.into_response())
 }
 
 fn allowed_origin(configured: &[String], headers: &HeaderMap) -> Option<HeaderValue> {

@@ -75,8 +75,13 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Registers a session; it is forgotten when the answer is dropped.
-    pub(crate) fn register(self: &Arc<Self>, grant: Arc<Grant>, token: Zeroizing<String>) -> Registered {
+    /// Registers a session; it is forgotten when the answer is dropped. `None` if `most` of this grant are there already.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        grant: Arc<Grant>,
+        token: Zeroizing<String>,
+        most: usize,
+    ) -> Option<Registered> {
         let live = Arc::new(Live {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             owner: OwnerId::of(&grant),
@@ -84,8 +89,13 @@ impl Registry {
             orders: watch::Sender::new(Order::Under(grant)),
             token: tokio::sync::Mutex::new(token),
         });
-        self.lock().entry(live.owner.clone()).or_default().insert(live.number, Arc::clone(&live));
-        Registered { live, registry: Arc::clone(self) }
+        let mut sessions = self.lock();
+        let own = sessions.entry(live.owner.clone()).or_default();
+        if own.values().filter(|other| other.sid == live.sid).count() >= most {
+            return None;
+        }
+        own.insert(live.number, Arc::clone(&live));
+        Some(Registered { live, registry: Arc::clone(self) })
     }
 
     /// The sessions of one owner.

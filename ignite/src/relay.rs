@@ -64,6 +64,8 @@ pub(crate) struct Surroundings<'a, F> {
     pub(crate) keep_alive: Duration,
     /// Longest packet that is read from the client.
     pub(crate) longest_packet: usize,
+    /// Packets that are taken from the client in a second; the others wait in its own buffers.
+    pub(crate) packets_per_second: u32,
     /// Time without progress after which a side counts as gone.
     pub(crate) blocked: Duration,
 }
@@ -90,11 +92,12 @@ where
     let (mut client_out, mut pcm_out) = (Outgoing::new(), Outgoing::new());
     let mut reauthentication: Option<Reauthentication> = None;
     let mut heard = Instant::now();
+    let mut allowance = around.packets_per_second;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let cause = loop {
-        match work_off(&mut exchange, &mut client_in, &mut pcm_in, around.clock) {
+        match work_off(&mut exchange, &mut client_in, &mut pcm_in, around.clock, &mut allowance) {
             Step::Continue => {}
             Step::Reauthenticate(_) if reauthentication.is_some() => break Cause::OutOfOrder,
             Step::Reauthenticate(token) => {
@@ -103,7 +106,7 @@ where
             }
             Step::End(cause) => break cause,
         }
-        if client_in.ended && exchange.to_pcm.is_empty() {
+        if client_in.ended && exchange.to_pcm.is_empty() && allowance > 0 {
             break Cause::ClientGone;
         }
         if pcm_in.ended {
@@ -111,7 +114,7 @@ where
         }
         let room = exchange.to_pcm.len() < HIGH_WATER && exchange.to_client.len() < HIGH_WATER;
         tokio::select! {
-            read = client_in.read(&mut client_read), if room && !client_in.ended => {
+            read = client_in.read(&mut client_read), if room && allowance > 0 && !client_in.ended => {
                 if read { heard = Instant::now(); }
             }
             _ = pcm_in.read(&mut pcm_read), if room => {}
@@ -138,6 +141,7 @@ where
                 }
             }
             _ = tick.tick() => {
+                allowance = around.packets_per_second;
                 if exchange.grant().has_ended(around.clock.now()) {
                     break Cause::TokenEnded;
                 }
@@ -158,13 +162,23 @@ where
     cause
 }
 
-/// Judges the complete packets that have come, until one needs the caller or a buffer is full.
-fn work_off(exchange: &mut Exchange, client: &mut Incoming, pcm: &mut Incoming, clock: &Clock) -> Step {
+/// Judges the complete packets that have come, until one needs the caller, a buffer is full or the client's `allowance` is
+/// used up.
+fn work_off(
+    exchange: &mut Exchange,
+    client: &mut Incoming,
+    pcm: &mut Incoming,
+    clock: &Clock,
+    allowance: &mut u32,
+) -> Step {
     loop {
         let mut idle = true;
         for from_client in [true, false] {
             if exchange.to_pcm.len() >= HIGH_WATER || exchange.to_client.len() >= HIGH_WATER {
                 return Step::Continue;
+            }
+            if from_client && *allowance == 0 {
+                continue;
             }
             let incoming = if from_client { &mut *client } else { &mut *pcm };
             let frame = match incoming.frame() {
@@ -174,6 +188,7 @@ fn work_off(exchange: &mut Exchange, client: &mut Incoming, pcm: &mut Incoming, 
                 Err(_) => return Step::End(Cause::PcmGone),
             };
             idle = false;
+            *allowance -= u32::from(from_client);
             if exchange.grant().has_ended(clock.now()) {
                 return Step::End(Cause::TokenEnded);
             }

@@ -76,8 +76,8 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     server_tls(config)?;
     load_keys(config)?;
     for didp in &config.didp {
-        let limit = Duration::from_secs(config.limits.didp_seconds);
-        Didp::new(didp, &config.resource, limit).with_context(|| format!("[[didp]] {}", didp.tag))?;
+        Didp::new(didp, &config.resource, &config.limits)
+            .with_context(|| format!("[[didp]] {}", didp.tag))?;
     }
     Ok(())
 }
@@ -93,11 +93,10 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let limits = config.limits.clone();
-    let request_limit = Duration::from_secs(limits.didp_seconds);
     let mut didps = HashMap::new();
     for didp in &config.didp {
-        let known = Didp::new(didp, &config.resource, request_limit)
-            .with_context(|| format!("[[didp]] {}", didp.tag))?;
+        let known =
+            Didp::new(didp, &config.resource, &limits).with_context(|| format!("[[didp]] {}", didp.tag))?;
         didps.insert(didp.tag.clone(), Arc::new(known));
     }
     let launcher = LauncherClient::new(&config.launcher.socket);

@@ -120,12 +120,13 @@ async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) ->
     let (client_id, is_assigned) = handshake::client_id(connect)?;
     let didp = Arc::clone(gateway.issuer_of(&token)?);
     let seen = didp.seen();
-    let grant = gateway.introspect(&token).await?;
+    let grant = gateway.introspect_new(&token).await?;
     let client = handshake::derived_id(&gateway.keys, &grant, &client_id);
     let limits = &gateway.limits;
     let hello = handshake::connect_up(connect, &grant, &client, 2 * limits.packet_bytes, limits.topic_bytes)?;
 
-    let live = gateway.sessions.register(Arc::clone(&grant), token);
+    let registered = gateway.sessions.register(Arc::clone(&grant), token, limits.sessions_per_grant);
+    let live = registered.ok_or(Cause::Quota)?;
     if didp.seen() != seen {
         // Something happened between the answer and the registration; nobody else would tell this session.
         changes::introspect_again(gateway, &live).await?;
@@ -216,6 +217,7 @@ async fn relay(
         shutdown: &gateway.shutdown,
         keep_alive: Duration::from_secs(connect.keep_alive.into()),
         longest_packet: limits.packet_bytes,
+        packets_per_second: limits.packets_per_second,
         blocked: Duration::from_secs(limits.write_seconds),
     };
     relay::run(client, pcm, exchange, (client_bytes, pcm_bytes), around).await
@@ -237,7 +239,7 @@ fn reauthentication(gateway: &Arc<Gateway>, live: &Arc<Live>) -> impl Fn(Token) 
         let (gateway, live) = (Arc::clone(&gateway), Arc::clone(&live));
         Box::pin(async move {
             let mut current = live.token.lock().await;
-            let grant = gateway.introspect(&token).await.map_err(|cause| match cause {
+            let grant = gateway.introspect_new(&token).await.map_err(|cause| match cause {
                 Cause::DidpUnavailable => Cause::Unchecked,
                 _ => Cause::ReauthenticationRefused,
             })?;

@@ -48,6 +48,8 @@ impl Problem {
     pub(super) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "no such resource");
     pub(super) const TOO_MANY: Self =
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "too many connections");
+    pub(super) const TIME_IS_UP: Self =
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the request did not come in time");
     const NO_TOKEN: Self = Self::new(StatusCode::UNAUTHORIZED, "", "a bearer token is needed");
     const INVALID_TOKEN: Self =
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "the token may not be used here");
@@ -69,6 +71,7 @@ impl Problem {
     fn of_reason(reason: ReasonCode) -> Self {
         match reason {
             ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD => Self::INVALID_TOKEN,
+            ReasonCode::QUOTA_EXCEEDED => Self::TOO_MANY,
             _ => Self::UNAVAILABLE,
         }
     }
@@ -112,7 +115,7 @@ pub(super) async fn devices(
     query: RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let token = bearer(&headers, &query)?;
-    let grant = gateway.introspect(&token).await.map_err(Problem::of_cause)?;
+    let grant = gateway.introspect_new(&token).await.map_err(Problem::of_cause)?;
     match &grant.role {
         Role::App(app) => Ok(Json(list(app))),
         Role::Device(_) => Err(Problem::INSUFFICIENT_SCOPE),

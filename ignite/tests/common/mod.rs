@@ -115,9 +115,14 @@ impl Drop for Stack {
 }
 
 fn config(dir: &Path, didp: &Didp) -> Config {
+    service::config::parse::<Config>(Path::new("test.toml"), &toml(dir, didp), |_| None).unwrap().0
+}
+
+/// The configuration of a gateway and its launcher in `dir`, without listeners; the files that it names are written.
+pub fn toml(dir: &Path, didp: &Didp) -> String {
     std::fs::write(dir.join("master.key"), [42; 32]).unwrap();
     std::fs::write(dir.join("gateway.secret"), didp::SECRET).unwrap();
-    let toml = format!(
+    format!(
         r#"
 resource = "{RESOURCE}"
 master_key_file = "{dir}/master.key"
@@ -140,8 +145,7 @@ pcm_command = ["{pcm}"]
         address = didp.address,
         client = didp::CLIENT,
         pcm = pcm().display(),
-    );
-    service::config::parse::<Config>(Path::new("test.toml"), &toml, |_| None).unwrap().0
+    )
 }
 
 /// The PCM's program, built if it is not there.

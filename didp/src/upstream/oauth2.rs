@@ -89,7 +89,9 @@ impl Provider {
             .request_async(&self.http)
             .await;
         let token = answer.map_err(|error| match error {
-            BasicRequestTokenError::<ClientError>::ServerResponse(_) => {
+            // GitHub answers errors with status 200, which then does not parse as a token.
+            BasicRequestTokenError::<ClientError>::ServerResponse(_)
+            | BasicRequestTokenError::<ClientError>::Parse(..) => {
                 UpstreamError::Refused("the provider refused the code")
             }
             _ => UpstreamError::Away("token endpoint"),

@@ -85,10 +85,10 @@ pub(super) async fn decide(
         "allow" => {
             let picked = Picked::read(&request, &fields)?;
             let devices = authorize::devices(&app, &owner.session).await?;
-            if let Some(problem) = picked.problem(&ENGLISH) {
+            let choice = picked.choice(&request, &devices, app.clock.now());
+            if let Some(problem) = problem(&choice, &ENGLISH) {
                 return page(&app, &owner, &request, query, &picked, devices, Some(problem));
             }
-            let choice = picked.choice(&devices, app.clock.now());
             match authorize::allow(&app, &owner.session, &request, choice).await {
                 Ok(back) => Ok(send_back(&back)),
                 Err(error) => refused(error),
@@ -164,35 +164,28 @@ impl Picked {
         })
     }
 
-    /// What has to be ticked beside, in words.
-    fn problem(&self, w: &'static Words) -> Option<&'static str> {
-        if !self.read && !self.command {
-            return Some(w.choose_an_action);
-        }
-        let something = self.devices.iter().any(|device| {
-            let start = pair(device, "");
-            self.channels.iter().any(|channel| channel.starts_with(&start))
-        });
-        (!something && !self.future).then_some(w.choose_something)
-    }
-
-    fn choice(&self, devices: &[OwnedDevice], now: i64) -> Choice {
-        let devices =
-            devices.iter().filter(|device| self.devices.contains(&device.id)).map(|device| ChosenDevice {
-                id: device.id.clone(),
-                channels: Some(
-                    device
-                        .channels
-                        .iter()
-                        .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
-                        .map(|channel| channel.name.clone())
-                        .collect(),
-                ),
-            });
+    /// What the ticks come to: of each ticked device the ticked channels that the app asked for and that the ticked kinds of
+    /// access are about. A device without any is left out.
+    fn choice(&self, request: &ConsentRequest, devices: &[OwnedDevice], now: i64) -> Choice {
+        let chosen = |device: &OwnedDevice| -> Vec<String> {
+            offered(request, device)
+                .into_iter()
+                .filter(|channel| match channel.direction {
+                    Direction::Data => self.read,
+                    Direction::Command => self.command,
+                })
+                .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
+                .map(|channel| channel.name.clone())
+                .collect()
+        };
         let seconds = UNTIL.iter().find(|span| span.value == self.until).and_then(|span| span.seconds);
         Choice {
             devices: devices
-                .filter(|device| device.channels.as_ref().is_some_and(|c| !c.is_empty()))
+                .iter()
+                .filter(|device| self.devices.contains(&device.id))
+                .map(|device| (device, chosen(device)))
+                .filter(|(_, channels)| !channels.is_empty())
+                .map(|(device, channels)| ChosenDevice { id: device.id.clone(), channels: Some(channels) })
                 .collect(),
             read: self.read,
             command: self.command,
@@ -201,6 +194,14 @@ impl Picked {
             until: seconds.map(|seconds| now + seconds),
         }
     }
+}
+
+/// What has to be ticked beside, in words.
+fn problem(choice: &Choice, w: &'static Words) -> Option<&'static str> {
+    if !choice.read && !choice.command {
+        return Some(w.choose_an_action);
+    }
+    (choice.devices.is_empty() && !choice.future).then_some(w.choose_something)
 }
 
 fn pair(device: &str, channel: &str) -> String {

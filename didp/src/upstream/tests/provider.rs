@@ -322,7 +322,8 @@ async fn plain_token(
 ) -> Response {
     match redeem(&provider.codes, &form) {
         Some(_) => Json(json!({ "access_token": "a-token", "token_type": "bearer" })).into_response(),
-        None => (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response(),
+        // As GitHub does it: an error with status 200.
+        None => Json(json!({ "error": "bad_verification_code" })).into_response(),
     }
 }
 

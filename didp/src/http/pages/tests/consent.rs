@@ -171,11 +171,41 @@ async fn a_choice_of_nothing_is_asked_again() {
     let empty =
         answer(&mut browser, &page, &[("decision", "allow"), ("may", "read"), ("device", &device)]).await;
     empty.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose at least one device");
+    let heater = format!("{device} heater");
+    let other =
+        [("decision", "allow"), ("may", "read"), ("device", device.as_str()), ("channel", heater.as_str())];
+    let other = answer(&mut browser, &page, &other).await;
+    other.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose at least one device");
     let idle = answer(&mut browser, &page, &[("decision", "allow"), ("future", "yes")]).await;
     idle.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose what the app may do");
     let future =
         answer(&mut browser, &page, &[("decision", "allow"), ("may", "read"), ("future", "yes")]).await;
     assert!(query(future.location()).contains_key("code"));
+}
+
+#[tokio::test]
+async fn an_app_never_gets_more_than_it_asked_for() {
+    let site = Site::start().await;
+    let mut browser = site.owner().await;
+    let device = site.claim(&mut browser, "Kitchen").await;
+    let app = site.app(true).await;
+    let details = r#"[{"type":"mqtt","actions":["read"],"channels":["temperature"]}]"#;
+    let page = browser.get(&request(&app, &[("authorization_details", Some(details))])).await;
+    assert!(!page.body.contains("Heater"));
+    let (temperature, heater) = (format!("{device} temperature"), format!("{device} heater"));
+    let choices = [
+        ("decision", "allow"),
+        ("may", "read"),
+        ("may", "command"),
+        ("device", device.as_str()),
+        ("channel", temperature.as_str()),
+        ("channel", heater.as_str()),
+    ];
+    let answer = answer(&mut browser, &page, &choices).await;
+    site.finish_app(&app, answer.location()).await;
+    let account = browser.get("/account").await;
+    account.says(StatusCode::OK, "Sees");
+    assert!(!account.body.contains("May command"));
 }
 
 #[tokio::test]

@@ -10,46 +10,48 @@ import { until } from './until.js';
 
 const run = promisify(execFile);
 
-const json = (page, path) => page.evaluate(async (path) => (await fetch(path, { cache: 'no-store' })).json(), path);
-
-/** One thermostat: its label from the factory, its button and display on the panel. */
+/** One thermostat: its label from the factory, its button, lamp and display on the panel. */
 export class Thermostat {
-  constructor(panel, n, label) {
+  constructor(panel, n, hardwareId, uru) {
     this.panel = panel;
     this.n = n;
-    this.hardwareId = label.hardware_id;
-    this.uru = label.uru;
+    this.hardwareId = hardwareId;
+    this.uru = uru;
+    this.card = panel.locator(`[data-thermostat="${n}"]`);
   }
 
-  /** What its process tells the panel. */
-  async state() {
-    return (await json(this.panel, '/thermostats.json')).find((shown) => shown.n === this.n)?.state;
+  #part(role) {
+    return this.card.locator(`[data-role="${role}"]`);
   }
 
   /** Waits until it stands there in its life. */
-  reaches(phase, milliseconds = 60_000) {
-    return until(`thermostat ${this.n} is ${phase}`, async () => (await this.state())?.phase === phase, milliseconds);
-  }
-
-  async #touch(what) {
-    const ok = await this.panel.evaluate(async (path) => (await fetch(path, { method: 'POST', redirect: 'manual' })).status < 400, `/thermostats/${this.n}/${what}`);
-    if (!ok) throw new Error(`the panel refused to ${what} thermostat ${this.n}`);
+  reaches(phase, timeout = 60_000) {
+    return this.panel.locator(`[data-thermostat="${this.n}"][data-phase="${phase}"]`).waitFor({ timeout });
   }
 
   /** Presses its button and reads the digits on its display. */
   async press() {
-    const former = (await this.state())?.code;
-    await this.#touch('press');
-    const state = await until(`thermostat ${this.n} shows digits`, async () => {
-      const now = await this.state();
-      return now?.phase === 'claimable' && now.code && now.code !== former && now;
+    const code = this.#part('code');
+    const former = await code.textContent();
+    await this.#part('button').click();
+    return until(`thermostat ${this.n} shows digits`, async () => {
+      const shown = await code.textContent();
+      return /^\d{4}$/.test(shown) && shown !== former && shown;
     });
-    return state.code;
   }
 
   /** A long press: gives up its owner. */
   hold() {
-    return this.#touch('hold');
+    return this.#part('hold').click();
+  }
+
+  async isHeating() {
+    return (await this.#part('heater').textContent()) === 'on';
+  }
+
+  /** °C, or NaN if it has no power. */
+  async temperature() {
+    return Number.parseFloat(await this.#part('temperature').textContent());
   }
 }
 
@@ -60,50 +62,41 @@ export class Workshop {
     workshop.panel = await openPage(t);
     await workshop.factory.goto(urls.factory);
     await workshop.panel.goto(urls.panel);
+    await workshop.panel.locator('#link[data-live=true]').waitFor();
     return workshop;
   }
 
-  /** Labels that the factory printed for flashed devices. */
-  async #labels() {
-    return (await json(this.factory, '/devices.json')).filter((device) => device.flashed && device.uru);
+  /** The factory's note of a device, by the hardware id that is engraved on it. */
+  #note(hardwareId) {
+    return this.factory.locator('article.device', { hasText: hardwareId });
   }
 
-  /** All thermostats that are flashed. */
-  async thermostats() {
-    const labels = await this.#labels();
-    const shown = await json(this.panel, '/thermostats.json');
-    return shown
-      .map(({ n, state }) => ({ n, label: labels.find((label) => label.hardware_id === state?.hardware_id) }))
-      .filter(({ label }) => label)
-      .map(({ n, label }) => new Thermostat(this.panel, n, label));
+  async #hardwareIds() {
+    return (await this.panel.locator('[data-role="hardware"]').allTextContents()).filter(Boolean);
   }
 
   /** A thermostat that nobody owns, fresh from the factory. */
   async makeOne() {
-    const before = (await this.thermostats()).map((one) => one.hardwareId);
-    await this.factory.goto(urls.factory);
-    await this.factory.getByRole('button', { name: /Make/ }).first().click();
-    const made = await until('the factory made another thermostat', async () => (await this.thermostats()).find((one) => !before.includes(one.hardwareId)), 60_000);
-    await made.reaches('ready');
-    return made;
+    const before = await this.#hardwareIds();
+    await this.factory.getByRole('button', { name: 'Make another one' }).click();
+    const made = await until('another thermostat is on the panel', async () => (await this.#hardwareIds()).find((id) => !before.includes(id)), 60_000);
+    const note = this.#note(made).filter({ hasText: 'flashed' });
+    await note.waitFor({ timeout: 60_000 });
+    const uru = await note.locator('[data-role="uru"]').getAttribute('href');
+    const n = await this.panel.locator('.thermostat', { hasText: made }).getAttribute('data-thermostat');
+    const thermostat = new Thermostat(this.panel, Number(n), made, uru);
+    await thermostat.reaches('ready');
+    return thermostat;
   }
 
-  /** What another program reads in the picture of the thermostat's QR label, as it is printed on the factory's page. */
+  /** What another program reads in the picture of the thermostat's QR code that the factory gives. */
   async scan(thermostat) {
-    await this.factory.goto(urls.factory);
-    const label = this.factory.locator('img[src$=".png"]', { visible: true });
+    const path = await this.#note(thermostat.hardwareId).getByRole('link', { name: 'PNG' }).getAttribute('href');
     const bytes = await this.factory.evaluate(async (path) => {
       const answer = await fetch(path);
       return [...new Uint8Array(await answer.arrayBuffer())];
-    }, await this.#picture(label, thermostat));
+    }, path);
     return decode(Buffer.from(bytes));
-  }
-
-  async #picture(images, thermostat) {
-    const sources = await images.evaluateAll((all) => all.map((image) => image.getAttribute('src')));
-    const source = sources.find((one) => one.includes(thermostat.hardwareId)) ?? sources.at(-1);
-    if (!source) throw new Error('the factory shows no QR label');
-    return source;
   }
 }
 

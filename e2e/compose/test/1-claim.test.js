@@ -132,7 +132,6 @@ test('a device that goes away in the middle is said to be away, and nothing is h
 
   await compose('start', 'demo-device');
   await healthy('demo-device');
-  await workshop.panel.goto(urls.panel);
   await thermostat.reaches('ready');
   await claim(alice, thermostat, 'After a power cut');
 });

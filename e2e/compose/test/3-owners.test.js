@@ -27,7 +27,7 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
   assert.equal(await alice.diary.card('Of Bob').count(), 0);
   assert.equal(await bob.diary.card('Of Alice').count(), 0);
   await bob.diary.switchHeater('Of Bob', true);
-  assert.equal((await alice.thermostat.state()).heater, false, 'a command reaches its own device only');
+  assert.equal(await alice.thermostat.isHeating(), false, 'a command reaches its own device only');
 
   const names = await until('both have a broker', async () => {
     const all = await pcm.names();

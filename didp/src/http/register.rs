@@ -55,7 +55,7 @@ pub(super) async fn put(
     body: JsonBytes,
 ) -> Result<Json<Registered>, Problem> {
     let mut object = body.parse::<serde_json::Map<String, Value>>()?;
-    if object.remove("client_id").is_some_and(|named| named != Value::from(client_id.as_str())) {
+    if object.remove("client_id").is_some_and(|named| named != client_id.as_str()) {
         return Err(Problem::of(OAuthErrorCode::InvalidClientMetadata, "client_id is another client's"));
     }
     let metadata = serde_json::from_value(Value::Object(object))

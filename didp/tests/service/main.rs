@@ -1,6 +1,8 @@
 //! Service tests of the DIdP: real listeners on free ports, requests as clients send them. Owners act through the flows that
 //! the pages call; the pages themselves are tested beside them.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod abuse;
 mod apps;
 mod claims;

@@ -1,5 +1,7 @@
 //! The panel as a process with its thermostats as children.
 
+#![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! A thermostat between a factory and a DIdP that are pretended, over real sockets: flashing, pins, and a press.
 
+#![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! The factory between a DIdP that comes late, devices on its floor and a browser.
 
+#![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 
 mod children;
+mod descendants;
 mod idp;
 mod panel;
 mod report;
@@ -117,7 +118,13 @@ async fn automatic(
     {
         result = Err(dead.context(format!("{error:#}")));
     }
-    let stopped = report.step("everything stops and leaves nothing behind", async { tree.stop() }).await;
+    let stopped = async {
+        let processes = descendants::all()?;
+        anyhow::ensure!(!processes.is_empty(), "no process is seen, though parts run");
+        tree.stop()?;
+        descendants::ensure_gone(&processes)
+    };
+    let stopped = report.step("everything stops and leaves nothing behind", stopped).await;
     let result = result.and(stopped);
     report.finish(&result);
     Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

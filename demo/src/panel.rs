@@ -42,7 +42,7 @@ struct Made {
 
 impl Panel {
     pub(crate) fn new(factory: &str, panel: &str) -> Self {
-        Self { http: Client::new(), factory: factory.to_owned(), panel: panel.to_owned() }
+        Self { http: testkit::browser::http(), factory: factory.to_owned(), panel: panel.to_owned() }
     }
 
     /// Waits until that many thermostats are made, flashed and connected to the DIdP.

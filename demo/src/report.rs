@@ -32,8 +32,11 @@ pub(crate) struct Measured {
     pub(crate) connect_cold_ms: Option<f64>,
     /// The same while the owner's PCM runs; median of several.
     pub(crate) connect_running_ms: Option<f64>,
-    /// From the press on "allow" to the first reading at the app: redirect, token, connect, subscribe.
+    /// From opening the consent page to the first reading at the app: login page, consent, redirect, token, connect, subscribe,
+    /// and one message of a device that has something to say at once.
     pub(crate) consent_to_first_reading_ms: Option<f64>,
+    /// The same with a thermostat, which measures once a second.
+    pub(crate) consent_to_first_thermostat_reading_ms: Option<f64>,
     /// From the press on "withdraw" to the end of the app's session.
     pub(crate) revocation_ms: Option<f64>,
     /// Device (MQTT over TLS) to app (WebSocket), from the start of publishing to receipt.
@@ -140,6 +143,8 @@ impl Report {
         line("connect, the owner's broker not launched yet", measured.connect_cold_ms);
         line("connect, the owner's broker running", measured.connect_running_ms);
         line("from consent to the first reading", measured.consent_to_first_reading_ms);
+        let thermostat = measured.consent_to_first_thermostat_reading_ms;
+        line("the same with a thermostat, which measures once a second", thermostat);
         line("from withdrawal to the end of the session", measured.revocation_ms);
         let latencies = [
             ("device to app", measured.latency_device_to_app),

@@ -133,10 +133,11 @@ impl Tree {
             format!("{}/healthz", self.panel()),
             format!("{}/healthz", self.url(self.samples.tpa)),
         ];
+        let http = testkit::browser::http();
         let deadline = Instant::now() + START;
         for url in urls {
             loop {
-                if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                     break;
                 }
                 self.children.check()?;

@@ -65,7 +65,7 @@ pub async fn handle(stack: &Stack, tokens: &TokenResponse) -> anyhow::Result<Str
 /// # Errors
 /// No answer.
 pub async fn handles(stack: &Stack, token: &str) -> anyhow::Result<Vec<String>> {
-    let request = reqwest::Client::new().get(format!("{}/v1/devices", stack.gateway())).bearer_auth(token);
+    let request = testkit::browser::http().get(format!("{}/v1/devices", stack.gateway())).bearer_auth(token);
     let devices: serde_json::Value = request.send().await?.error_for_status()?.json().await?;
     let devices = devices.as_array().context("a list of devices")?;
     devices.iter().map(|device| device["handle"].as_str().map(str::to_owned).context("a handle")).collect()

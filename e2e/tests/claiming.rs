@@ -27,7 +27,7 @@ async fn a_press_a_code_a_click_and_the_device_is_owned() -> anyhow::Result<()> 
     let renewed = Device { client_secret: secret.to_owned(), ..thermostat.clone() };
     renewed.wait().await?;
     ensure!(thermostat.didp()?.refusal().await? == ReasonCode::BAD_USER_NAME_OR_PASSWORD);
-    let manufacturers = reqwest::Client::new()
+    let manufacturers = testkit::browser::http()
         .delete(format!("{}/register/{}", stack.issuer(), thermostat.client_id))
         .bearer_auth(&thermostat.registration_access_token);
     ensure!(manufacturers.send().await?.status() == 401, "the manufacturer may still delete it");
@@ -181,7 +181,8 @@ async fn a_window_closes_after_two_minutes() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_s_code_works_once_and_with_its_verifier_only() -> anyhow::Result<()> {
+async fn a_lost_answer_strands_no_device_but_a_code_is_dead_once_its_tokens_were_used() -> anyhow::Result<()>
+{
     let stack = Stack::start().await?;
     let ann = stack.owner("ann")?;
     let thermostat = stack.device().await?;
@@ -191,15 +192,35 @@ async fn a_device_s_code_works_once_and_with_its_verifier_only() -> anyhow::Resu
     let page = decision.form("decision")?.press("decision", "claim").await?;
     let code = waiting.decision().await?.map_err(anyhow::Error::msg)?;
 
-    // A thief with the code and even the device's secret, but without the verifier.
-    let mut thief = thermostat.wait().await?;
-    let stolen = serde_json::json!({
+    let lost = waiting.redeem(&code).await?;
+    let tokens = waiting.redeem(&code).await.context("the same code again, as after a lost answer")?;
+    waiting.done().await?;
+    ann.wait_for_claim(&page, "done").await?;
+    let gateway = |token: &str| Options::new(&stack.mqtt()).bearer(token);
+    let mut session = gateway(&tokens.access_token).connect().await?;
+    ensure!(gateway(&lost.access_token).refusal().await? == ReasonCode::NOT_AUTHORIZED, "two lines live");
+
+    ensure!(waiting.redeem(&code).await.is_err(), "a code whose tokens are in use is accepted");
+    let reason = session.ended_within(Duration::from_secs(1)).await?;
+    ensure!(reason == Some(ReasonCode::NOT_AUTHORIZED), "whoever else has the code goes on: {reason:?}");
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_s_code_needs_its_verifier() -> anyhow::Result<()> {
+    let stack = Stack::start().await?;
+    let ann = stack.owner("ann")?;
+    let thermostat = stack.device().await?;
+    let mut waiting = thermostat.wait().await?;
+    let digits = waiting.press().await?;
+    let decision = ann.type_code(&thermostat.user_registration_uri, &digits).await?;
+    decision.form("decision")?.press("decision", "claim").await?;
+    let code = waiting.decision().await?.map_err(anyhow::Error::msg)?;
+    let guess = serde_json::json!({
         "grant_type": "authorization_code", "code": code, "code_verifier": "x".repeat(43),
     });
-    let refused = thief.ask("$oauth/token", &stolen).await;
-    ensure!(refused.is_err() || refused.is_ok_and(|answer| answer["error"] == "invalid_grant"));
-    drop(thief);
-    drop(page);
+    let answer = waiting.ask("$oauth/token", &guess).await?;
+    ensure!(answer["error"] == "invalid_grant", "{answer}");
     stack.stop().await
 }
 

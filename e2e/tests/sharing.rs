@@ -91,7 +91,7 @@ async fn without_a_consent_nothing_is_kept() -> anyhow::Result<()> {
     let allowed = stack.allowed(&ann, &app, &Consent::default()).await?;
     let handle = handle(&stack, &allowed).await?;
     let last = format!("{}/v1/d/{handle}/temperature", stack.gateway());
-    let last = reqwest::Client::new().get(last).bearer_auth(&allowed.access_token).send().await?;
+    let last = testkit::browser::http().get(last).bearer_auth(&allowed.access_token).send().await?;
     ensure!(last.status() == 404, "a value from before the consent: {}", last.status());
     let mut listening = listen(&stack, &allowed.access_token).await?;
     thermostat.publish("d/temperature", "after", QoS::AtLeastOnce).await?;

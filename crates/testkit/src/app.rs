@@ -58,7 +58,7 @@ impl App {
         name: &str,
         initial_access_token: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let http = Client::new();
+        let http = crate::browser::http();
         let metadata = json!({
             "client_name": name,
             "redirect_uris": [REDIRECT_URI],

@@ -27,7 +27,8 @@ impl Browser {
     /// # Errors
     /// If no TLS provider is installed.
     pub fn new() -> anyhow::Result<Self> {
-        let client = Client::builder().cookie_store(true).redirect(redirect::Policy::none()).build()?;
+        let client =
+            Client::builder().no_proxy().cookie_store(true).redirect(redirect::Policy::none()).build()?;
         Ok(Self { client })
     }
 
@@ -81,6 +82,16 @@ impl Browser {
         }
         bail!("more than {MOST_REDIRECTS} redirects, the last to {}", shown(&url))
     }
+}
+
+/// An HTTP client for what is no page: everything is on this machine, so a proxy of the environment is none of its business.
+///
+/// # Panics
+/// If the TLS provider is not installed and cannot be.
+#[must_use]
+pub fn http() -> Client {
+    service::tls::install_provider();
+    Client::builder().no_proxy().build().expect("a client without options can be made")
 }
 
 /// What the browser shows.

@@ -8,11 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mqtt_wire::{Property, QoS, Version};
 use oauth_wire::{GatewayAddress, TokenResponse};
-use reqwest::{Client as Http, StatusCode};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::browser::http;
 use crate::mqtt::{Client, Door, Options};
 
 /// What the kit's devices are called at registration.
@@ -62,7 +63,7 @@ pub fn thermostat() -> Value {
 /// # Errors
 /// No answer, or a refusal.
 pub async fn register(issuer: &str, initial_access_token: &str, metadata: &Value) -> anyhow::Result<Device> {
-    let request = Http::new().post(format!("{issuer}/register")).bearer_auth(initial_access_token);
+    let request = http().post(format!("{issuer}/register")).bearer_auth(initial_access_token);
     let answer = request.json(metadata).send().await.context("register a device")?;
     let status = answer.status();
     let body = answer.text().await.context("register a device")?;

@@ -132,7 +132,7 @@ impl Owner {
             match now["state"].as_str() {
                 Some(now) if now == state => return Ok(()),
                 Some(now) if now != "done" && Instant::now() < deadline => {
-                    tokio::time::sleep(ASK_AGAIN).await
+                    tokio::time::sleep(ASK_AGAIN).await;
                 }
                 _ => bail!("the claim should be {state}, but {now}"),
             }

@@ -283,9 +283,10 @@ pub async fn claim(owner: &Owner, device: &Device, name: &str) -> anyhow::Result
 
 /// Waits until the URL answers with success.
 async fn answers(url: &str) -> anyhow::Result<()> {
+    let http = crate::browser::http();
     let asked = async {
         loop {
-            match reqwest::get(url).await {
+            match http.get(url).send().await {
                 Ok(answer) if answer.status().is_success() => return,
                 // Not there yet, or not ready: there is nothing to wait on but the answer itself.
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,

@@ -4,6 +4,7 @@
 //! sessions that depend on it. Reading the events is `didp::events`'s.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -72,21 +73,31 @@ fn end_all(sessions: Vec<Arc<Live>>) {
     }
 }
 
-/// Asks again about everything that lives under one issuer, and hands every linked PCM its owner's current grants.
+/// Asks again about everything that lives under one issuer, and hands every linked PCM its owner's current grants; true if
+/// all of it was done.
 ///
 /// While a DIdP is away nothing is known about its tokens. Their sessions go on until the tokens end, as they would without
-/// a revocation; the log and `/readyz` say that revocations do not come in.
-pub(crate) async fn check_all(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
+/// a revocation; the log and `/readyz` say that revocations do not come in. The first question that gets no answer is the
+/// last one, so that a hanging DIdP does not cost a time limit a session.
+pub(crate) async fn check_all(gateway: &Arc<Gateway>, didp: &Arc<Didp>) -> bool {
+    let away = Arc::new(AtomicBool::new(false));
     let handing_on = stream::iter(gateway.owners.linked(&didp.issuer))
-        .for_each_concurrent(AT_ONCE, |owner| hand_on(Arc::clone(gateway), Arc::clone(didp), owner));
+        .for_each_concurrent(AT_ONCE, |owner| {
+            hand_on(Arc::clone(gateway), Arc::clone(didp), owner, Arc::clone(&away))
+        });
     let checking = stream::iter(gateway.sessions.of_issuer(&didp.issuer))
-        .for_each_concurrent(AT_ONCE, |live| check_if_possible(Arc::clone(gateway), live));
+        .for_each_concurrent(AT_ONCE, |live| check_if_possible(Arc::clone(gateway), live, Arc::clone(&away)));
     tokio::join!(handing_on, checking);
+    !away.load(Ordering::Relaxed)
 }
 
-async fn hand_on(gateway: Arc<Gateway>, didp: Arc<Didp>, owner: OwnerId) {
+async fn hand_on(gateway: Arc<Gateway>, didp: Arc<Didp>, owner: OwnerId, away: Arc<AtomicBool>) {
+    if away.load(Ordering::Relaxed) {
+        return;
+    }
     match gateway.owners.refresh(&gateway, &didp, &owner).await {
-        Ok(()) | Err(Cause::DidpUnavailable) => {}
+        Ok(()) => {}
+        Err(Cause::DidpUnavailable) => away.store(true, Ordering::Relaxed),
         Err(cause) => {
             cause.log("grants_not_handed_on", "");
             end_all(gateway.sessions.of_owner(&owner));
@@ -94,9 +105,10 @@ async fn hand_on(gateway: Arc<Gateway>, didp: Arc<Didp>, owner: OwnerId) {
     }
 }
 
-async fn check_if_possible(gateway: Arc<Gateway>, live: Arc<Live>) {
-    // Not possible: the session goes on, see above.
-    let _ = introspect_again(&gateway, &live).await;
+async fn check_if_possible(gateway: Arc<Gateway>, live: Arc<Live>, away: Arc<AtomicBool>) {
+    if !away.load(Ordering::Relaxed) && introspect_again(&gateway, &live).await.is_err() {
+        away.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Asks about one session's token: an inactive one ends it, a narrowed grant replaces the old one.

@@ -91,6 +91,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    lift_file_limit();
     let listeners = Listeners::bind(&config).await?;
     let drain = Duration::from_secs(config.limits.drain_seconds);
     let shutdown = Shutdown::new();
@@ -100,6 +101,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(event = "drain_deadline", "connections were cut off");
     }
     Ok(())
+}
+
+/// A session takes two file descriptors, and many systems grant 1,024 to whoever does not ask for more.
+fn lift_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(event = "file_limit", %error);
+    }
 }
 
 async fn launcher(config: Config) -> anyhow::Result<()> {

@@ -140,15 +140,22 @@ impl Didp {
     }
 
     async fn post<T: DeserializeOwned>(&self, url: &Url, form: &[(&str, &str)]) -> Result<T, Unavailable> {
-        let request = self
-            .client
-            .post(url.clone())
-            .basic_auth(&self.client_id, Some(self.secret.as_str()))
-            .header(reqwest::header::ACCEPT, "application/json")
-            .form(form)
-            .timeout(self.request_limit);
+        let request = || {
+            self.client
+                .post(url.clone())
+                .basic_auth(&self.client_id, Some(self.secret.as_str()))
+                .header(reqwest::header::ACCEPT, "application/json")
+                .form(form)
+                .timeout(self.request_limit)
+                .send()
+        };
+        let response = match request().await {
+            // A kept connection that the DIdP closed meanwhile; asking twice does no harm.
+            Err(error) if !error.is_timeout() => request().await,
+            answered => answered,
+        };
         // The error's URL has no secret in it, but says nothing that the log does not have either.
-        let response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let response = response.map_err(reqwest::Error::without_url)?;
         if response.status() != StatusCode::OK {
             return Err(Unavailable::Status(response.status()));
         }

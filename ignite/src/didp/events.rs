@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oauth_wire::{Event, EventKind};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Didp, Unavailable};
@@ -94,8 +95,11 @@ async fn follow(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) -
     }
     // A resumed stream begins with what was missed, perhaps nothing; a new one says first where it stands.
     let mut up = seen > 0;
+    // They end with the stream, since the next one begins with the same.
+    let mut checks = JoinSet::new();
     if up {
-        is_up(gateway, didp, wait).await;
+        is_up(didp, wait);
+        checks.spawn(check_until_done(Arc::clone(gateway), Arc::clone(didp)));
     }
     let mut lines = Lines::default();
     loop {
@@ -108,10 +112,13 @@ async fn follow(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) -
             match event.kind {
                 EventKind::Head if !up => {
                     up = true;
-                    is_up(gateway, didp, wait).await;
+                    is_up(didp, wait);
+                    checks.spawn(check_until_done(Arc::clone(gateway), Arc::clone(didp)));
                 }
                 EventKind::Head => {}
-                EventKind::Gap => changes::check_all(gateway, didp).await,
+                EventKind::Gap => {
+                    checks.spawn(check_until_done(Arc::clone(gateway), Arc::clone(didp)));
+                }
                 EventKind::Changed | EventKind::Revoked | EventKind::Erased => {
                     changes::react(gateway, didp, &event);
                 }
@@ -120,11 +127,17 @@ async fn follow(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) -
     }
 }
 
-async fn is_up(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) {
+fn is_up(didp: &Didp, wait: &mut Duration) {
     *wait = RETRY.0;
-    changes::check_all(gateway, didp).await;
     didp.listening.store(true, Ordering::Release);
     tracing::info!(event = "events_up", issuer = didp.issuer);
+}
+
+/// Checks everything, beside the stream, which has to be read meanwhile; what could not be checked is tried again.
+async fn check_until_done(gateway: Arc<Gateway>, didp: Arc<Didp>) {
+    while !changes::check_all(&gateway, &didp).await {
+        sleep(RETRY.1).await;
+    }
 }
 
 /// Splits the stream into messages (WHATWG HTML §9.2.6); only `data` counts, `id` is in the data, too.

@@ -121,17 +121,13 @@ impl Exchange {
         };
         let done = match packet {
             Packet::Publish(publish) => self.publish_up(publish),
-            Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => {
-                self.to_pcm.push_raw(frame);
-                Ok(())
-            }
+            Packet::PubAck(ack) => self.pcm(&Packet::PubAck(Ack::new(ack.packet_id, ack.reason))),
+            Packet::PubRec(ack) => self.pcm(&Packet::PubRec(Ack::new(ack.packet_id, ack.reason))),
+            Packet::PubComp(ack) => self.pcm(&Packet::PubComp(Ack::new(ack.packet_id, ack.reason))),
             Packet::PubRel(ack) if self.dropped_up.remove(&ack.packet_id) => {
                 self.client(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)))
             }
-            Packet::PubRel(_) => {
-                self.to_pcm.push_raw(frame);
-                Ok(())
-            }
+            Packet::PubRel(ack) => self.pcm(&Packet::PubRel(Ack::new(ack.packet_id, ack.reason))),
             Packet::Subscribe(subscribe) => self.subscribe_up(&subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe_up(&unsubscribe),
             Packet::PingReq => self.client(&Packet::PingResp),
@@ -162,7 +158,7 @@ impl Exchange {
         };
         let done = match packet {
             Packet::Publish(publish) => self.publish_down(publish),
-            // Reason strings and user properties of the PCM may name what the client knows by other names.
+            // Texts in acknowledgements pass neither way; those of the PCM may name what the client knows by other names.
             Packet::PubAck(ack) => self.client(&Packet::PubAck(Ack::new(ack.packet_id, ack.reason))),
             Packet::PubRec(ack) => self.client(&Packet::PubRec(Ack::new(ack.packet_id, ack.reason))),
             Packet::PubComp(ack) => self.client(&Packet::PubComp(Ack::new(ack.packet_id, ack.reason))),
@@ -277,7 +273,17 @@ impl Exchange {
         }
         let translated: Vec<_> =
             filters.iter().map(|(filter, wish)| Subscription { filter: filter.as_str(), ..*wish }).collect();
-        let forwarded = Packet::Subscribe(Subscribe { filters: Filters::list(&translated), ..*subscribe });
+        let identifier: Vec<_> = subscribe
+            .properties
+            .subscription_identifier()
+            .map(Property::SubscriptionIdentifier)
+            .into_iter()
+            .collect();
+        let forwarded = Packet::Subscribe(Subscribe {
+            packet_id: subscribe.packet_id,
+            properties: Properties::list(&identifier),
+            filters: Filters::list(&translated),
+        });
         let id = subscribe.packet_id;
         let fits = forwarded.encoded_len(self.terms.version) <= self.terms.pcm_packet;
         if translated.is_empty() || !fits || self.filters_in_flight + answers.len() > FILTERS_IN_FLIGHT {
@@ -306,8 +312,11 @@ impl Exchange {
             }
         }
         let translated: Vec<_> = filters.iter().map(String::as_str).collect();
-        let forwarded =
-            Packet::Unsubscribe(Unsubscribe { filters: TopicFilters::list(&translated), ..*unsubscribe });
+        let forwarded = Packet::Unsubscribe(Unsubscribe {
+            packet_id: unsubscribe.packet_id,
+            properties: Properties::EMPTY,
+            filters: TopicFilters::list(&translated),
+        });
         let id = unsubscribe.packet_id;
         let fits = forwarded.encoded_len(self.terms.version) <= self.terms.pcm_packet;
         if translated.is_empty() || !fits || self.filters_in_flight + answers.len() > FILTERS_IN_FLIGHT {

@@ -1,0 +1,235 @@
+//! The loop over real sockets: silence, slowness, floods, halves of packets, and the way out.
+
+use mqtt_broker::net::{Plain, Server};
+use mqtt_broker::{Broker, Limits, Policy};
+use mqtt_wire::{
+    Connect, Filters, Packet, Properties, Publish, QoS, Subscribe, Subscription, Version, frame_len,
+};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server in a thread; dropping `stop` does not stop it, writing to it does.
+struct Running {
+    address: SocketAddr,
+    stop: UnixStream,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Running {
+    fn start(limits: Limits) -> Running {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let (stop, stopped) = UnixStream::pair().expect("a pair");
+        let thread = std::thread::spawn(move || {
+            let mut server = Server::new(Broker::new(limits, Policy::Open, 1), Plain)?;
+            server.listen_tcp(listener)?;
+            server.stop_on(OwnedFd::from(stopped))?;
+            server.run()
+        });
+        Running { address, stop, thread: Some(thread) }
+    }
+
+    fn stop(&mut self) {
+        self.stop.write_all(b"x").expect("it runs");
+        let outcome = self.thread.take().expect("stopped once").join().expect("no panic");
+        outcome.expect("it stopped well");
+    }
+
+    fn open(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        stream
+    }
+
+    fn client(&self, name: &str) -> TcpStream {
+        let mut stream = self.open();
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 0,
+            properties: Properties::EMPTY,
+            client_id: name,
+            will: None,
+            username: None,
+            password: None,
+        };
+        send(&mut stream, &Packet::Connect(connect));
+        assert_eq!(receive(&mut stream).expect("a CONNACK")[0], 0x20);
+        stream
+    }
+}
+
+fn send(stream: &mut TcpStream, packet: &Packet<'_>) {
+    stream.write_all(&packet.to_vec(Version::V5)).expect("it takes the packet");
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Packet<'a> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic,
+        packet_id: Some(1),
+        properties: Properties::EMPTY,
+        payload,
+    })
+}
+
+fn subscribe(stream: &mut TcpStream, filter: &str, qos: QoS) {
+    let list = [Subscription::new(filter, qos)];
+    let packet = Subscribe { packet_id: 1, properties: Properties::EMPTY, filters: Filters::list(&list) };
+    send(stream, &Packet::Subscribe(packet));
+    assert_eq!(receive(stream).expect("a SUBACK")[0], 0x90);
+}
+
+/// One packet, or `None` at the end.
+fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut frame = Vec::new();
+    let mut byte = [0];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(0) => return None,
+            Ok(_) => frame.push(byte[0]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+            Err(error) => panic!("nothing came: {error}"),
+        }
+        if let Some(length) = frame_len(&frame, usize::MAX).expect("a header") {
+            let start = frame.len();
+            frame.resize(length, 0);
+            stream.read_exact(&mut frame[start..]).expect("the rest");
+            return Some(frame);
+        }
+    }
+}
+
+#[test]
+fn who_does_not_introduce_himself_is_closed() {
+    let mut server = Running::start(Limits { handshake_ms: 50, ..Limits::PLAIN });
+    let mut silent = server.open();
+    assert_eq!(receive(&mut silent), None);
+    let mut slow = server.open();
+    slow.write_all(&[0x10]).expect("one byte");
+    assert_eq!(receive(&mut slow), None);
+    server.stop();
+}
+
+#[test]
+fn packets_may_come_in_any_pieces() {
+    let mut server = Running::start(Limits::PLAIN);
+    let mut client = server.client("pieces");
+    subscribe(&mut client, "a", QoS::AtMostOnce);
+    let payload: Vec<u8> = (0..100_000u32).map(|one| one as u8).collect();
+    let mut bytes = publish("a", b"first", QoS::AtMostOnce).to_vec(Version::V5);
+    bytes.extend(publish("a", &payload, QoS::AtMostOnce).to_vec(Version::V5));
+    for piece in bytes.chunks(20_011) {
+        client.write_all(piece).expect("it takes the piece");
+    }
+    let first = receive(&mut client).expect("the first");
+    assert!(first.ends_with(b"first"));
+    let second = receive(&mut client).expect("the second");
+    assert!(second.ends_with(&payload));
+    for byte in publish("a", b"third", QoS::AtMostOnce).to_vec(Version::V5) {
+        client.write_all(&[byte]).expect("it takes the byte");
+    }
+    assert!(receive(&mut client).expect("the third").ends_with(b"third"));
+    server.stop();
+}
+
+#[test]
+fn too_long_a_packet_ends_its_connection_only() {
+    let mut server = Running::start(Limits { packet: 1_000, ..Limits::PLAIN });
+    let mut polite = server.client("polite");
+    let mut long = server.client("long");
+    long.write_all(&[0x30, 0xFF, 0x7F, 0, 1, b'a']).expect("a start");
+    assert_eq!(receive(&mut long).as_deref(), Some(&[0xE0, 1, 0x95][..]));
+    assert_eq!(receive(&mut long), None);
+    send(&mut polite, &Packet::PingReq);
+    assert_eq!(receive(&mut polite).as_deref(), Some(&[0xD0, 0][..]));
+    server.stop();
+}
+
+#[test]
+fn one_connection_too_many_is_closed_at_once() {
+    let mut server = Running::start(Limits { connections: 1, ..Limits::PLAIN });
+    let _first = server.client("first");
+    let mut second = server.open();
+    assert_eq!(receive(&mut second), None);
+    server.stop();
+}
+
+#[test]
+fn who_does_not_read_loses_qos_0_and_hurts_nobody() {
+    let mut server = Running::start(Limits { queue_messages: 10, ..Limits::PLAIN });
+    let mut stuck = server.client("stuck");
+    subscribe(&mut stuck, "#", QoS::AtMostOnce);
+    let mut reader = server.client("reader");
+    subscribe(&mut reader, "#", QoS::AtLeastOnce);
+    let mut publisher = server.client("publisher");
+    let payload = vec![7; 60_000];
+    let messages = 500;
+    for _ in 0..messages {
+        send(&mut publisher, &publish("flood", &payload, QoS::AtLeastOnce));
+        assert_eq!(receive(&mut publisher).expect("a PUBACK")[0], 0x40);
+        let frame = receive(&mut reader).expect("a message");
+        let topic_end = frame.len() - payload.len() - 1;
+        let acknowledgement = [0x40, 2, frame[topic_end - 2], frame[topic_end - 1]];
+        reader.write_all(&acknowledgement).expect("it takes the PUBACK");
+    }
+    // Much less than was published is there for who did not read: what fits between, and the queue.
+    stuck.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let mut left = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count) = stuck.read(&mut buffer)
+        && count > 0
+    {
+        left += count;
+    }
+    assert!(left < messages * payload.len() * 9 / 10, "{left} bytes");
+    server.stop();
+}
+
+#[test]
+fn who_floods_with_requests_and_reads_no_answer_is_not_read_from() {
+    let mut server = Running::start(Limits::PLAIN);
+    let mut flood = server.client("flood");
+    flood.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let pings = [0xC0, 0].repeat(1 << 15);
+    let mut stopped = false;
+    for _ in 0..1_000 {
+        if flood.write_all(&pings).is_err() {
+            stopped = true;
+            break;
+        }
+    }
+    assert!(stopped, "60 MB of requests were taken without an answer being read");
+    let mut other = server.client("other");
+    send(&mut other, &Packet::PingReq);
+    assert_eq!(receive(&mut other).as_deref(), Some(&[0xD0, 0][..]));
+    server.stop();
+}
+
+#[test]
+fn a_half_closed_connection_is_a_broken_one() {
+    let mut server = Running::start(Limits::PLAIN);
+    let mut client = server.client("half");
+    client.shutdown(std::net::Shutdown::Write).expect("half closed");
+    assert_eq!(receive(&mut client), None);
+    server.stop();
+}
+
+#[test]
+fn stopping_tells_the_clients() {
+    let mut server = Running::start(Limits::PLAIN);
+    let mut client = server.client("client");
+    server.stop();
+    assert_eq!(receive(&mut client).as_deref(), Some(&[0xE0, 1, 0x8B][..]));
+    assert_eq!(receive(&mut client), None);
+    assert!(TcpStream::connect(server.address).is_err());
+}

@@ -5,132 +5,24 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::{SinkExt as _, StreamExt as _};
 use mqtt_wire::{
     Ack, Auth, Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode,
     Subscribe, Subscription, TopicFilters, Unsubscribe, Version, Will, frame_len,
 };
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{self, Message as Frame};
+
+mod door;
+
+pub use door::Door;
+use door::Wire;
 
 /// How long an answer may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-
-trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
-
-/// Where a broker is reached, and how.
-#[derive(Clone)]
-pub struct Door {
-    host: String,
-    port: u16,
-    tls: Option<Arc<rustls::ClientConfig>>,
-    websocket: bool,
-}
-
-impl Door {
-    /// Plain TCP.
-    #[must_use]
-    pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port, tls: None, websocket: false }
-    }
-
-    /// The same with TLS.
-    #[must_use]
-    pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
-        self.tls = Some(config);
-        self
-    }
-
-    /// The same as WebSocket at the path `/mqtt`.
-    #[must_use]
-    pub fn websocket(mut self) -> Self {
-        self.websocket = true;
-        self
-    }
-
-    async fn open(&self) -> anyhow::Result<Wire> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.with_context(|| format!("connect to {}:{}", self.host, self.port))?;
-        tcp.set_nodelay(true)?;
-        let stream: Box<dyn Bytes> = match &self.tls {
-            None => Box::new(tcp),
-            Some(config) => {
-                let name = ServerName::try_from(self.host.clone())?;
-                Box::new(
-                    TlsConnector::from(Arc::clone(config))
-                        .connect(name, tcp)
-                        .await
-                        .context("TLS handshake")?,
-                )
-            }
-        };
-        if !self.websocket {
-            return Ok(Wire::Stream(stream));
-        }
-        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
-        let mut request = format!("{scheme}://{}:{}/mqtt", self.host, self.port).into_client_request()?;
-        request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse()?);
-        let (socket, _) =
-            tokio_tungstenite::client_async(request, stream).await.context("WebSocket handshake")?;
-        Ok(Wire::Socket(Box::new(socket)))
-    }
-}
-
-impl fmt::Debug for Door {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tls = if self.tls.is_some() { " with TLS" } else { "" };
-        let websocket = if self.websocket { " as WebSocket" } else { "" };
-        write!(f, "{}:{}{tls}{websocket}", self.host, self.port)
-    }
-}
-
-enum Wire {
-    Stream(Box<dyn Bytes>),
-    Socket(Box<WebSocketStream<Box<dyn Bytes>>>),
-}
-
-impl Wire {
-    /// Appends what comes next; false at the end. Nothing is lost if the future is dropped.
-    async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        match self {
-            Self::Stream(stream) => Ok(stream.read_buf(buffer).await? > 0),
-            Self::Socket(socket) => match socket.next().await {
-                Some(Ok(frame)) => {
-                    if let Frame::Binary(bytes) = frame {
-                        buffer.extend_from_slice(&bytes);
-                    }
-                    Ok(true)
-                }
-                Some(Err(tungstenite::Error::ConnectionClosed)) | None => Ok(false),
-                Some(Err(error)) => Err(io::Error::other(error)),
-            },
-        }
-    }
-
-    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        match self {
-            Self::Stream(stream) => {
-                stream.write_all(&bytes).await?;
-                stream.flush().await
-            }
-            Self::Socket(socket) => socket.send(Frame::Binary(bytes.into())).await.map_err(io::Error::other),
-        }
-    }
-}
 
 /// How to connect.
 #[derive(Clone)]
@@ -551,7 +443,6 @@ impl Client {
             match self.wire.read(&mut self.buffer).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Some(Answer::Ended(None))),
-                Err(error) if is_end(&error) => return Ok(Some(Answer::Ended(None))),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -609,10 +500,4 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("version", &self.version).finish_non_exhaustive()
     }
-}
-
-/// How connections end when the other side is done with them.
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use service::config::ConfigError;
 use service::net::Listener;
 use service::{Clock, Shutdown};
 
+use crate::config::Mistake;
 use crate::state::Parts;
 use crate::{Config, Listeners, keys};
 
@@ -87,8 +89,14 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn load(file: &Path) -> anyhow::Result<Config> {
     let (mut config, source) = service::config::load::<Config>(file)?;
     config.resolve(source.folder());
-    config.check().map_err(|wrong| anyhow::anyhow!("{}: {wrong}", file.display()))?;
+    config.check().map_err(|mistake| located(file, &mistake))?;
     Ok(config)
+}
+
+/// `file:line: what is wrong`.
+fn located(file: &Path, mistake: &Mistake) -> ConfigError {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    ConfigError { file: file.to_owned(), line: mistake.line(&text), message: mistake.to_string() }
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
@@ -121,9 +129,11 @@ async fn bind(config: &Config) -> anyhow::Result<Listeners> {
 fn check(file: &Path) -> anyhow::Result<()> {
     service::tls::install_provider();
     let config = load(file)?;
-    Parts::read(&config).with_context(|| file.display().to_string())?;
+    Parts::read(&config).map_err(|mistake| located(file, &mistake))?;
     if let Some(tls) = &config.tls {
-        service::tls::server_config(&tls.cert, &tls.key).with_context(|| file.display().to_string())?;
+        service::tls::server_config(&tls.cert, &tls.key).map_err(|error| {
+            located(file, &Mistake { table: "tls", index: 0, key: "cert", what: error.to_string() })
+        })?;
     }
     println!("{}: good", file.display());
     Ok(())

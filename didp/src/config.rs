@@ -281,40 +281,91 @@ impl Config {
     }
 
     /// What is wrong with the values taken together, if anything; single values were judged while reading.
-    pub fn check(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The first mistake, with where it stands.
+    pub fn check(&self) -> Result<(), Mistake> {
+        let wrong = |table, index, key, what: String| Err(Mistake { table, index, key, what });
         if self.listen.mqtts.is_some() && self.tls.is_none() {
-            return Err("listen.mqtts needs [tls] with cert and key".into());
+            return wrong("listen", 0, "mqtts", "needs [tls] with cert and key".into());
         }
-        if self.lifetimes.authorization_code > 60 {
-            return Err("lifetimes.authorization_code must be 60 at most".into());
+        if !(1..=60).contains(&self.lifetimes.authorization_code) {
+            return wrong("lifetimes", 0, "authorization_code", "must be 1 to 60 seconds".into());
         }
         if self.gateway.is_empty() {
-            return Err("at least one [[gateway]] is needed: every token names its audience".into());
-        }
-        let mut names: Vec<&str> =
-            self.manufacturer.iter().chain(&self.developer).map(|r| r.id.as_str()).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err("two registrars ([[manufacturer]], [[developer]]) share an id".into());
+            return wrong("", 0, "issuer", "a [[gateway]] is needed: every token names its audience".into());
         }
         for (index, gateway) in self.gateway.iter().enumerate() {
-            if self.gateway[..index]
-                .iter()
-                .any(|g| g.client_id == gateway.client_id || g.resource == gateway.resource)
-            {
-                return Err(format!(
-                    "two [[gateway]] tables share the client_id or resource of {}",
-                    gateway.client_id
-                ));
+            let before = &self.gateway[..index];
+            if before.iter().any(|other| other.client_id == gateway.client_id) {
+                return wrong("gateway", index, "client_id", "another [[gateway]] has it".into());
+            }
+            if before.iter().any(|other| other.resource == gateway.resource) {
+                return wrong("gateway", index, "resource", "another [[gateway]] has it".into());
+            }
+        }
+        for (index, registrar) in self.manufacturer.iter().enumerate() {
+            if self.manufacturer[..index].iter().any(|other| other.id == registrar.id) {
+                return wrong("manufacturer", index, "id", "another [[manufacturer]] has it".into());
+            }
+        }
+        for (index, registrar) in self.developer.iter().enumerate() {
+            let others = self.manufacturer.iter().chain(&self.developer[..index]);
+            if others.into_iter().any(|other| other.id == registrar.id) {
+                return wrong("developer", index, "id", "another registrar has it".into());
             }
         }
         for (index, upstream) in self.upstream.iter().enumerate() {
-            upstream.check()?;
+            if let Err(what) = upstream.check() {
+                return wrong("upstream", index, "id", what);
+            }
             if self.upstream[..index].iter().any(|other| other.id == upstream.id) {
-                return Err(format!("two [[upstream]] tables have the id {}", upstream.id));
+                return wrong("upstream", index, "id", "another [[upstream]] has it".into());
             }
         }
         Ok(())
+    }
+}
+
+/// A mistake that shows only when values are taken together, or when a named file is opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {what}")]
+pub struct Mistake {
+    /// The table that it stands in; empty for the top level.
+    pub table: &'static str,
+    /// Which one of the tables of that name.
+    pub index: usize,
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Mistake {
+    /// The line of `text`, counted from 1, where the key stands; the table's if the key is missing.
+    pub fn line(&self, text: &str) -> Option<usize> {
+        let mut tables = 0;
+        let mut inside = self.table.is_empty();
+        let mut header = None;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.starts_with('[') {
+                let name = line.trim_matches(['[', ']', ' ']);
+                inside = name == self.table && tables == self.index;
+                if name == self.table {
+                    tables += 1;
+                }
+                if inside {
+                    header = Some(index + 1);
+                }
+            } else if let Some((key, rest)) = line.split_once('=') {
+                let inline = self.table == key.trim() && rest.contains(self.key);
+                if (inside && key.trim() == self.key) || inline {
+                    return Some(index + 1);
+                }
+            }
+        }
+        header
     }
 }
 
@@ -342,4 +393,72 @@ fn issuer_tag<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Er
         return Err(serde::de::Error::custom("tag must be 1 to 32 letters, digits, '-' or '_'"));
     }
     Ok(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"issuer = "http://didp.test"
+tag = "demo"
+keys_dir = "keys"
+database = "didp.sqlite"
+mqtt = { host = "didp.test", port = 8884 }
+
+[[gateway]]
+client_id = "ignite"
+secret_file = "gateway"
+resource = "http://ignite.test"
+host = "ignite.test"
+port = 8883
+
+[[gateway]]
+secret_file = "gateway"
+resource = "http://other.test"
+client_id = "other"
+host = "ignite.test"
+port = 8883
+"#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let parsed = service::config::parse::<Config>(Path::new("didp.toml"), text, |_| None);
+        parsed.map(|(config, _)| config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mistake_across_values_has_a_line() {
+        assert_eq!(parse(TEXT).unwrap().check(), Ok(()));
+        let cases = [
+            (TEXT.replace("\"other\"", "\"ignite\""), 17, "client_id"),
+            (TEXT.replace("http://other.test", "http://ignite.test"), 16, "resource"),
+            (format!("{TEXT}[listen]\nhttp = \"127.0.0.1:1\"\nmqtts = \"127.0.0.1:2\"\n"), 22, "mqtts"),
+            (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
+        ];
+        for (text, line, key) in cases {
+            let mistake = parse(&text).unwrap().check().unwrap_err();
+            assert_eq!((mistake.key, mistake.line(&text)), (key, Some(line)));
+        }
+    }
+
+    #[test]
+    fn a_single_value_is_judged_where_it_stands() {
+        for (from, to, line) in [
+            ("http://didp.test", "didp.test", 1),
+            ("http://didp.test", "http://didp.test/path", 1),
+            ("\"demo\"", "\"de.mo\"", 2),
+            ("port = 8884", "port = 88840", 5),
+            ("tag = ", "tagg = ", 2),
+        ] {
+            let error = parse(&TEXT.replacen(from, to, 1)).unwrap_err();
+            assert!(error.starts_with(&format!("didp.toml:{line}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let mut config = parse(TEXT).unwrap();
+        config.resolve(Path::new("/etc/oauthing"));
+        assert_eq!(config.keys_dir, Path::new("/etc/oauthing/keys"));
+        assert_eq!(config.gateway[1].secret_file, Path::new("/etc/oauthing/gateway"));
+    }
 }

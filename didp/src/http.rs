@@ -13,9 +13,10 @@ mod revoke;
 mod token;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -23,7 +24,11 @@ use http::header::{CACHE_CONTROL, PRAGMA, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use oauth_wire::OAuthErrorCode;
 
+use self::problem::Problem;
 use crate::state::App;
+
+/// Time for a request, its body included; more than a page waits for a claim to change.
+const REQUEST: Duration = Duration::from_secs(30);
 
 /// Where a request comes from: the connection's peer. Forwarding headers are not looked at.
 type Peer = axum::extract::ConnectInfo<SocketAddr>;
@@ -51,17 +56,24 @@ pub fn routes(app: App) -> Router {
                 .layer(DefaultBodyLimit::max(body.saturating_mul(16))),
         )
         .layer(middleware::from_fn(api_headers));
-    api.merge(pages::routes()).fallback(pages::not_found).layer(middleware::from_fn(finish)).with_state(app)
+    api.merge(pages::routes())
+        .fallback(pages::not_found)
+        .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .with_state(app)
 }
 
-/// Runs a request to its end even if its client goes away: what was committed must also be told to those who wait for it.
-async fn finish(request: Request, next: Next) -> Response {
-    match tokio::spawn(next.run(request)).await {
-        Ok(response) => response,
-        Err(error) => {
+/// Runs a request to its end even if its client goes away: what was committed must also be told to those who wait for it. A
+/// client that does not get its body across in time is not waited for.
+async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let work = app.shutdown.spawn(next.run(request));
+    match tokio::time::timeout(REQUEST, work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
             tracing::error!(event = "request_failed", %error);
-            let body = problem::Problem::of(OAuthErrorCode::ServerError, "the request could not be finished");
-            (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+            Problem::of(OAuthErrorCode::ServerError, "the request could not be finished").into_response()
+        }
+        Err(_) => {
+            Problem::malformed(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What every request handler and connection shares.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use oauth_wire::GatewayAddress;
@@ -7,8 +8,9 @@ use service::secret::Key;
 use service::{Clock, Shutdown};
 use tokio::sync::watch;
 use url::Url;
+use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, Mistake, Registrar};
 use crate::hashing::Hasher;
 use crate::hub::Hub;
 use crate::keys::Keyring;
@@ -93,6 +95,19 @@ pub struct RegistrarToken {
 }
 
 impl RegistrarToken {
+    fn new(registrar: &Registrar, devices: bool, token: &str) -> Self {
+        let key = Key::random();
+        Self {
+            id: registrar.id.clone(),
+            name: registrar.name.clone(),
+            devices,
+            quota: registrar.quota,
+            expires: registrar.expires,
+            expected: key.hmac(&[token.as_bytes()]),
+            key,
+        }
+    }
+
     /// True for the right token.
     pub fn accepts(&self, token: &str) -> bool {
         service::secret::equal(&self.key.hmac(&[token.as_bytes()]), &self.expected)
@@ -177,19 +192,26 @@ impl Parts {
     ///
     /// # Errors
     /// The file that cannot be used is named.
-    pub fn read(config: &Config) -> anyhow::Result<Self> {
-        use anyhow::Context as _;
-        config.check().map_err(anyhow::Error::msg)?;
-        let keys = Keyring::load(&config.keys_dir).context("keys_dir")?;
-        let upstreams = Upstreams::new(&config.upstream, &config.issuer)?;
+    pub fn read(config: &Config) -> Result<Self, Mistake> {
+        config.check()?;
+        let at = |table, index, key| {
+            move |error: anyhow::Error| Mistake { table, index, key, what: format!("{error:#}") }
+        };
+        let keys = Keyring::load(&config.keys_dir).map_err(|error| at("", 0, "keys_dir")(error.into()))?;
+        let upstreams = Upstreams::new(&config.upstream, &config.issuer).map_err(at(
+            "upstream",
+            0,
+            "client_secret_file",
+        ))?;
         let mut gateways = Vec::new();
-        for gateway in &config.gateway {
-            let secret = service::secret::read_secret(&gateway.secret_file)
-                .with_context(|| format!("secret_file {}", gateway.secret_file.display()))?;
+        for (index, gateway) in config.gateway.iter().enumerate() {
+            let secret = secret(&gateway.secret_file).map_err(at("gateway", index, "secret_file"))?;
+            let pins = pins::collect(&gateway.spki_sha256, &gateway.spki_file, &gateway.ca_file)
+                .map_err(at("gateway", index, "spki_file"))?;
             let address = GatewayAddress {
                 host: gateway.host.clone(),
                 port: gateway.port,
-                spki_sha256: pins::collect(&gateway.spki_sha256, &gateway.spki_file, &gateway.ca_file)?,
+                spki_sha256: pins,
                 http: gateway.http.clone(),
                 websocket: gateway.websocket.clone(),
             };
@@ -201,22 +223,17 @@ impl Parts {
             ));
         }
         let mut registrars = Vec::new();
-        let makers = config.manufacturer.iter().map(|registrar| (registrar, true));
-        for (registrar, devices) in makers.chain(config.developer.iter().map(|registrar| (registrar, false)))
+        for (table, list, devices) in
+            [("manufacturer", &config.manufacturer, true), ("developer", &config.developer, false)]
         {
-            let file = &registrar.initial_access_token_file;
-            let token = service::secret::read_secret(file)
-                .with_context(|| format!("initial_access_token_file {}", file.display()))?;
-            let key = Key::random();
-            registrars.push(RegistrarToken {
-                id: registrar.id.clone(),
-                name: registrar.name.clone(),
-                devices,
-                quota: registrar.quota,
-                expires: registrar.expires,
-                expected: key.hmac(&[token.as_bytes()]),
-                key,
-            });
+            for (index, registrar) in list.iter().enumerate() {
+                let token = secret(&registrar.initial_access_token_file).map_err(at(
+                    table,
+                    index,
+                    "initial_access_token_file",
+                ))?;
+                registrars.push(RegistrarToken::new(registrar, devices, &token));
+            }
         }
         let mqtt = MqttEndpoint {
             host: config.mqtt.host.clone(),
@@ -225,8 +242,13 @@ impl Parts {
                 &config.mqtt.spki_sha256,
                 &config.mqtt.spki_file,
                 &config.mqtt.ca_file,
-            )?,
+            )
+            .map_err(at("mqtt", 0, "spki_file"))?,
         };
         Ok(Self { keys, upstreams, gateways, registrars, mqtt })
     }
+}
+
+fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+    service::secret::read_secret(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }

@@ -15,6 +15,7 @@ pub mod sweep;
 pub mod tokens;
 pub mod users;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ impl Store {
             .busy_timeout(Duration::from_secs(5))
             .pragma("journal_size_limit", "67108864");
         let named = || format!("database {}", file.display());
+        // SQLite gives its companion files the mode of the database.
+        std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).with_context(named)?;
         let pool =
             || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(10)).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await.with_context(named)?;

@@ -57,6 +57,15 @@ impl Throttle {
         Ok(Attempt { throttle: self, address, client })
     }
 
+    /// Counts something that an address does without proving who it is; or says after how many seconds to come again.
+    ///
+    /// # Errors
+    /// Seconds to wait.
+    pub fn charge_address(&self, address: IpAddr, now_millis: i64) -> Result<(), u32> {
+        let bucket = self.bucket(network(address));
+        charge(&self.addresses, bucket, now_millis, ADDRESS_MS, self.address_burst)
+    }
+
     fn bucket(&self, value: impl std::hash::Hash) -> usize {
         (self.hash.hash_one(value) as usize) % BUCKETS
     }
@@ -129,6 +138,15 @@ mod tests {
         let address = IpAddr::from([192, 0, 2, 1]);
         let passed = (0..50).filter(|n| throttle.attempt(address, &format!("client {n}"), 0).is_ok()).count();
         assert_eq!(passed, 5);
+    }
+
+    #[test]
+    fn what_is_done_without_credentials_counts_for_the_address() {
+        let throttle = throttle();
+        let address = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!((0..9).filter(|_| throttle.charge_address(address, 0).is_ok()).count(), 5);
+        assert!(throttle.attempt(address, "client", 0).is_err());
+        assert!(throttle.charge_address(IpAddr::from([192, 0, 2, 2]), 0).is_ok());
     }
 
     #[test]

@@ -7,20 +7,27 @@ use http::{HeaderMap, StatusCode};
 use oauth_wire::OAuthErrorCode;
 use serde_json::Value;
 
+use super::Peer;
 use super::body::JsonBytes;
 use super::caller::bearer;
 use super::problem::Problem;
+use crate::flows::Refusal;
 use crate::flows::registration::{self, Metadata, Registered};
 use crate::state::App;
 
-/// Registers one client.
+/// Registers one client. Where that needs no token, each address has a limit, and it comes before any hashing.
 pub(super) async fn post(
     State(app): State<App>,
+    peer: Peer,
     headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
     let requests = vec![body.parse::<Metadata>()?];
-    let mut answers = registration::register(&app, bearer(&headers)?, key(&headers)?, requests).await?;
+    let token = bearer(&headers)?;
+    if token.is_none() {
+        app.throttle.charge_address(peer.ip(), app.clock.now_millis()).map_err(Refusal::TooMany)?;
+    }
+    let mut answers = registration::register(&app, token, key(&headers)?, requests).await?;
     let answer = answers.pop().ok_or(Problem::of(OAuthErrorCode::ServerError, "no answer"))?;
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }

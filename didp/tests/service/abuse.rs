@@ -3,7 +3,7 @@
 use mqtt_wire::{ReasonCode, Version};
 use serde_json::json;
 
-use crate::harness::{Didp, GATEWAY, Mqtt};
+use crate::harness::{DEVELOPER, Didp, GATEWAY, Mqtt};
 
 #[tokio::test]
 async fn checklist_23_wrong_secrets_are_limited_for_each_client_over_http_and_mqtt_together() {
@@ -41,6 +41,17 @@ async fn checklist_23_one_address_cannot_guess_at_many_clients_whatever_it_says_
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429], "checklist 19: forwarding headers are ignored");
     let (status, _) = didp.form("/introspect", Some((GATEWAY.0, "wrong")), &[("token", "x")]).await;
     assert_eq!(status, 429);
+}
+
+#[tokio::test]
+async fn registration_without_a_token_is_limited_for_each_address() {
+    let didp = Didp::start_with("app_registration = \"open\"\nlimits = { failures_per_address = 3 }").await;
+    let metadata = json!({"client_name": "App", "redirect_uris": ["https://app.example/cb"]});
+    for _ in 0..3 {
+        assert_eq!(didp.json("/register", None, &metadata).await.0, 201);
+    }
+    assert_eq!(didp.json("/register", None, &metadata).await.0, 429);
+    assert_eq!(didp.json("/register", Some(DEVELOPER), &metadata).await.0, 201);
 }
 
 #[tokio::test]

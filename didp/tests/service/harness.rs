@@ -302,7 +302,7 @@ impl Didp {
                 return self.form("/token", Some((&client.client_id, secret)), &form).await;
             }
             (Some(secret), _) => {
-                form.extend([("client_id", client.client_id.as_str()), ("client_secret", secret)])
+                form.extend([("client_id", client.client_id.as_str()), ("client_secret", secret)]);
             }
             (None, _) => form.push(("client_id", &client.client_id)),
         }

@@ -68,7 +68,7 @@ async fn is_active(app: &App, pair: &Pair) -> bool {
 }
 
 async fn client(app: &App, client_id: &str) -> Client {
-    clients::get(&mut *app.store.read().await.unwrap(), client_id).await.unwrap().unwrap()
+    clients::get(&mut app.store.read().await.unwrap(), client_id).await.unwrap().unwrap()
 }
 
 /// One store for all schedules of a test; each gets a grant of its own.
@@ -98,7 +98,7 @@ fn without_a_thief_no_schedule_strands_a_client() {
                 match step {
                     Step::Refresh => held = refresh(&didp.app, &client, &held).await.expect("stranded"),
                     Step::LostReply => {
-                        every.push(refresh(&didp.app, &client, &held).await.expect("stranded"))
+                        every.push(refresh(&didp.app, &client, &held).await.expect("stranded"));
                     }
                     Step::Retries(count) => {
                         let mut kept = None;

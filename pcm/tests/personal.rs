@@ -176,6 +176,24 @@ fn another_user_is_not_let_in() {
     assert_eq!(client.receive(), None);
 }
 
+/// A gateway in another container has no process id in the broker's namespace; its user id is known all the same.
+#[test]
+fn a_peer_from_another_process_namespace_is_known_by_its_user() {
+    let unshare = || std::process::Command::new("unshare");
+    let allowed = unshare().args(["--pid", "--fork", "true"]).status().is_ok_and(|status| status.success());
+    if !allowed {
+        println!(
+            "SKIPPED a_peer_from_another_process_namespace: needs unshare(1) (Debian: util-linux) and its privilege"
+        );
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = unshare();
+    command.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_pcm")]);
+    let (_pcm, socket) = Pcm::inherited_by(command, directory.path(), &["--sandbox"]);
+    Control::open(&socket).grant(1, vec![device()]);
+}
+
 #[test]
 fn the_process_is_locked_in_and_not_dumpable() {
     let directory = tempfile::tempdir().unwrap();

@@ -124,7 +124,7 @@ impl World {
             }
             Event::Close(at) => self.broker.close(*at, self.now),
             Event::Disconnect(at) => {
-                self.send(*at, &Packet::Disconnect(Disconnect::new(ReasonCode::SUCCESS)))
+                self.send(*at, &Packet::Disconnect(Disconnect::new(ReasonCode::SUCCESS)));
             }
             Event::Publish { at, topic, qos, id, retain, length, expiry } => {
                 let properties: Vec<_> = expiry.map(Property::MessageExpiryInterval).into_iter().collect();

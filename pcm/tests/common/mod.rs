@@ -38,10 +38,18 @@ impl Pcm {
 
     /// `pcm --listen-fd 0` with a listener in a new directory, for this user.
     pub fn inherited(directory: &std::path::Path, more: &[&str]) -> (Pcm, std::path::PathBuf) {
+        Pcm::inherited_by(Command::new(env!("CARGO_BIN_EXE_pcm")), directory, more)
+    }
+
+    /// The same as the last arguments of another command.
+    pub fn inherited_by(
+        mut command: Command,
+        directory: &std::path::Path,
+        more: &[&str],
+    ) -> (Pcm, std::path::PathBuf) {
         let path = directory.join("s");
         let listener = UnixListener::bind(&path).unwrap();
         let uid = rustix::process::getuid().as_raw().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pcm"));
         command.args(["--listen-fd", "0", "--peer-uid", &uid]).args(more);
         let child =
             command.stdin(Stdio::from(OwnedFd::from(listener))).stderr(Stdio::null()).spawn().unwrap();

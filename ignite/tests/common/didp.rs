@@ -31,6 +31,10 @@ pub struct Facts {
     pub events: Vec<Value>,
     /// Every request is answered with 503, streams end.
     pub down: bool,
+    /// Requests are taken and never answered.
+    pub hangs: bool,
+    /// The next token that is asked about is revoked when its answer is made, before it arrives.
+    pub revoke_next: bool,
     /// Tokens that were asked about.
     pub asked: Vec<String>,
     /// How often grants were asked for.
@@ -180,20 +184,37 @@ async fn introspect(
     headers: HeaderMap,
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
+    let (answer, revoked) = introspection(&shared, &headers, &form);
+    if shared.facts.lock().unwrap().hangs {
+        return std::future::pending().await;
+    }
+    if let Some((owner, sid)) = revoked {
+        Didp { address: ([127, 0, 0, 1], 0).into(), shared: Arc::clone(&shared) }.revoke(&owner, &sid);
+        // The event overtakes the answer.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    answer
+}
+
+fn introspection(
+    shared: &Shared,
+    headers: &HeaderMap,
+    form: &HashMap<String, String>,
+) -> (Response, Option<(String, String)>) {
     let mut facts = shared.facts.lock().unwrap();
     facts.asked.push(form["token"].clone());
-    if let Some(refused) = refused(&headers, &facts) {
-        return refused;
+    if let Some(refused) = refused(headers, &facts) {
+        return (refused, None);
     }
-    let answer = match facts.tokens.get(&form["token"]) {
-        None => json!({"active": false}),
-        Some(answer) => {
-            let mut answer = answer.clone();
-            answer["rev"] = json!(facts.rev(answer["sub"].as_str().unwrap()));
-            answer
-        }
+    let Some(answer) = facts.tokens.get(&form["token"]) else {
+        return (Json(json!({"active": false})).into_response(), None);
     };
-    Json(answer).into_response()
+    let mut answer = answer.clone();
+    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+    let named = (text("sub"), text("sid"));
+    answer["rev"] = json!(facts.rev(&named.0));
+    let revoked = std::mem::take(&mut facts.revoke_next).then_some(named);
+    (Json(answer).into_response(), revoked)
 }
 
 async fn grants(

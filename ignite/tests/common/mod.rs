@@ -37,6 +37,7 @@ pub struct Stack {
     pub dir: TempDir,
     pub launcher: LauncherClient,
     launcher_shutdown: Shutdown,
+    config: Config,
 }
 
 impl Stack {
@@ -73,6 +74,7 @@ impl Stack {
         let (mqtt, http) = listen(mqtt, http);
         let secure = http.is_tls();
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
+        let again = config.clone();
         let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
         tokio::spawn(ignite::run(config, listeners, clock.clone(), shutdown.clone()));
         let stack = Self {
@@ -84,11 +86,29 @@ impl Stack {
             dir,
             launcher,
             launcher_shutdown,
+            config: again,
         };
         let ready =
             async || if secure { !stack.didp.facts().streams.is_empty() } else { stack.is_ready().await };
         until("the gateway is ready", ready).await;
         stack
+    }
+
+    /// Stops the gateway and starts it again, with the launcher, the PCMs and the DIdP going on.
+    pub async fn restart(&mut self) {
+        self.shutdown.begin();
+        assert!(self.shutdown.drain(DEADLINE).await);
+        self.shutdown = Shutdown::new();
+        let mqtt = Listener::bind(&self.mqtt.to_string()).await.unwrap();
+        let http = Listener::bind(&self.http.to_string()).await.unwrap();
+        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
+        tokio::spawn(ignite::run(self.config.clone(), listeners, self.clock.clone(), self.shutdown.clone()));
+        until("the gateway is ready", async || self.is_ready().await).await;
+    }
+
+    /// Stops the launcher, and with it its PCMs.
+    pub fn stop_launcher(&self) {
+        self.launcher_shutdown.begin();
     }
 
     pub async fn is_ready(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The machine: what to do next, given the record, the link, the clock and the button.
 //!
-//! The record alone decides the goal ([`Goal`]), the goal decides which server is needed; the rest is getting there and
-//! staying there ([`link`]). What answers of the DIdP change in the record is in [`life`]; I/O, the clock, randomness and flash
+//! The record alone decides the goal (`Goal`), the goal decides which server is needed; the rest is getting there and
+//! staying there (`link`). What answers of the DIdP change in the record is in `life`; I/O, the clock, randomness and flash
 //! are left to the caller.
 
 mod face;

@@ -1,6 +1,6 @@
 //! What device and DIdP say to each other on the `$oauth/…` topics (design §6): requests written, answers read.
 //!
-//! An answer is either understood completely or is [`Answer::Unusable`]; members that nobody asked for are ignored. What
+//! An answer is either understood completely or is `Answer::Unusable`; members that nobody asked for are ignored. What
 //! follows from an answer is left to [`crate::device`].
 
 use crate::json::{Malformed, Object, Value, Writer};

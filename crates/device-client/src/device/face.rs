@@ -27,13 +27,13 @@ impl Default for Options {
 /// What the caller has to do.
 #[derive(Debug)]
 pub enum Action<'a> {
-    /// Open TLS to this server, check its pins before anything is sent, then call [`Device::connected`] or [`Device::closed`].
+    /// Open TLS to this server, check its pins before anything is sent, then call [`Device::connected`](crate::Device::connected) or [`Device::closed`](crate::Device::closed).
     Connect(&'a Server),
-    /// Write some of these bytes, then call [`Device::sent`] with how many.
+    /// Write some of these bytes, then call [`Device::sent`](crate::Device::sent) with how many.
     Send(&'a [u8]),
     /// Close the transport, or give up opening it; nothing has to be reported.
     Close,
-    /// Store the record as one atomic step, then call [`Device::stored`]. Until then nothing else happens.
+    /// Store the record as one atomic step, then call [`Device::stored`](crate::Device::stored). Until then nothing else happens.
     Store(&'a Record),
     /// A command came for `c/<channel>`.
     Command {

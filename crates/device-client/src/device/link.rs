@@ -160,7 +160,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         }
     }
 
-    /// The first `n` bytes of the last [`Action::Send`] were written.
+    /// The first `n` bytes of the last [`Action::Send`](crate::Action::Send) were written.
     pub fn sent(&mut self, n: usize) {
         self.session.sent(n);
     }

@@ -78,8 +78,12 @@ impl Deployment {
             .text("tag", TAG)
             .path("keys_dir", &self.secrets.path("didp/keys"))
             .path("database", &self.data.join("didp.sqlite"))
-            .text("app_registration", "open")
-            .table("[listen]")
+            .text("app_registration", "open");
+        if !self.bind.is_loopback() {
+            // The sample app is reached as everything else is here: without TLS, by an address of the local network.
+            toml.line("allow_http_redirect = true");
+        }
+        toml.table("[listen]")
             .text("http", &self.listen(ports.didp_http))
             .text("mqtt", &self.listen(ports.didp_mqtt))
             .text("mqtts", &self.listen(ports.didp_mqtts))

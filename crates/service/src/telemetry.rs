@@ -9,8 +9,12 @@ use tracing_subscriber::EnvFilter;
 pub fn init(service: &'static str) {
     let filter = EnvFilter::try_from_env("OAUTHING_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let json = std::env::var("OAUTHING_LOG_FORMAT").is_ok_and(|format| format == "json");
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // Whoever read the log may be gone; saying so on the same closed stream would panic in the task that logged.
+        .log_internal_errors(false);
     let installed = if json {
         builder.json().with_current_span(false).flatten_event(true).try_init()
     } else {

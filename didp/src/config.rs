@@ -234,7 +234,7 @@ pub struct Limits {
     pub drain: u64,
     /// Failed logins that one address may have at once; it earns one back each second.
     pub failures_per_address: u32,
-    /// Failed logins that one client may have at once; it earns one back every six seconds.
+    /// Failed logins as one client that one address may have at once; it earns one back every six seconds.
     pub failures_per_client: u32,
 }
 

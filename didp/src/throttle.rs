@@ -1,4 +1,7 @@
-//! How many failed logins a client and an address may have, counted before any hashing.
+//! How many failed logins an address may have, in all and for one client, counted before any hashing.
+//!
+//! A client is counted for each address apart: whoever knows a client_id, which is public for an app, must not be able to lock
+//! that client out from elsewhere.
 //!
 //! In memory only and of fixed size: a table of buckets that are picked by a randomly keyed hash. Two that fall into one
 //! bucket share it, which at worst makes one of them wait; nobody can fill the table.
@@ -47,8 +50,9 @@ impl Throttle {
     /// # Errors
     /// Seconds to wait.
     pub fn attempt(&self, address: IpAddr, client: &str, now_millis: i64) -> Result<Attempt<'_>, u32> {
-        let address = self.bucket(network(address));
-        let client = self.bucket(client);
+        let network = network(address);
+        let client = self.bucket((network, client));
+        let address = self.bucket(network);
         charge(&self.addresses, address, now_millis, ADDRESS_MS, self.address_burst)?;
         if let Err(wait) = charge(&self.clients, client, now_millis, CLIENT_MS, self.client_burst) {
             refund(&self.addresses, address, ADDRESS_MS);
@@ -122,6 +126,16 @@ mod tests {
         let wait = throttle.attempt(address, "client", 0).err().unwrap();
         assert_eq!(wait, 7);
         assert!(throttle.attempt(address, "client", 6_000).is_ok());
+    }
+
+    #[test]
+    fn nobody_locks_a_client_out_from_elsewhere() {
+        let throttle = throttle();
+        for _ in 0..9 {
+            let _ = throttle.attempt(IpAddr::from([192, 0, 2, 1]), "client", 0).map(drop);
+        }
+        assert!(throttle.attempt(IpAddr::from([192, 0, 2, 1]), "client", 0).is_err());
+        assert!(throttle.attempt(IpAddr::from([198, 51, 100, 1]), "client", 0).is_ok());
     }
 
     #[test]

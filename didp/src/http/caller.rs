@@ -44,20 +44,22 @@ fn credentials(headers: &HeaderMap, form: &Form) -> Result<Credentials, Problem>
     })
 }
 
-/// The gateway that a request proves. Nothing slow is done for a wrong secret, so there is nothing to limit but the tries.
+/// The gateway that a request proves. Comparing costs nothing worth a limit, and a right secret is never made to wait for the
+/// wrong ones of others; those are counted for their address.
 pub(super) fn gateway<'a>(
     app: &'a App,
     address: IpAddr,
     headers: &HeaderMap,
 ) -> Result<&'a Gateway, Problem> {
-    let (client_id, secret) = basic(headers).ok_or_else(wrong)?;
-    let attempt = app
-        .throttle
-        .attempt(address, &client_id, app.clock.now_millis())
-        .map_err(|wait| Problem::from(Refusal::TooMany(wait)))?;
-    let gateway = introspection::gateway(app, &client_id, &secret).ok_or_else(wrong)?;
-    attempt.succeeded();
-    Ok(gateway)
+    let credentials = basic(headers);
+    let proven = credentials.and_then(|(client_id, secret)| introspection::gateway(app, &client_id, &secret));
+    match proven {
+        Some(gateway) => Ok(gateway),
+        None => match app.throttle.charge_address(address, app.clock.now_millis()) {
+            Ok(()) => Err(wrong()),
+            Err(wait) => Err(Refusal::TooMany(wait).into()),
+        },
+    }
 }
 
 /// The bearer token of a request, if it has one.

@@ -41,6 +41,8 @@ async fn checklist_23_one_address_cannot_guess_at_many_clients_whatever_it_says_
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429], "checklist 19: forwarding headers are ignored");
     let (status, _) = didp.form("/introspect", Some((GATEWAY.0, "wrong")), &[("token", "x")]).await;
     assert_eq!(status, 429);
+    let (status, _) = didp.form("/introspect", Some(GATEWAY), &[("token", "x")]).await;
+    assert_eq!(status, 200, "a gateway is not locked out by others' tries");
 }
 
 #[tokio::test]

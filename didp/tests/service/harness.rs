@@ -1,6 +1,7 @@
 //! A DIdP on free ports with a clock that the test moves, an MQTT client that speaks packets, and an app.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -139,6 +140,11 @@ impl Didp {
 
     pub(crate) fn mqtt_address(&self) -> SocketAddr {
         self.mqtt
+    }
+
+    /// The directory with the keys, the secrets and the database.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Every byte of the database file and its log.

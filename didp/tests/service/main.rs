@@ -10,5 +10,6 @@ mod gateways;
 mod harness;
 mod lines;
 mod mqtt;
+mod program;
 mod registration;
 mod tokens;

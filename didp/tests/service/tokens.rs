@@ -1,6 +1,7 @@
 //! The token and revocation endpoints: RFC 6749 §5 and §6, 7009, 8414; checklist 4, 7 to 12, 15, 16, 23.
 
-use didp::flows::account;
+use didp::flows::{account, login};
+use didp::keys::Purpose;
 use serde_json::{Value, json};
 use service::secret;
 
@@ -249,4 +250,27 @@ async fn a_device_refreshes_over_http_as_well() {
     assert!(answer.get("client_secret").is_none() && answer.get("authorization_details").is_none());
     assert_eq!(answer["expires_in"], 86_400);
     assert!(mqtt.ask("token", &refreshing(&answer)).await["access_token"].is_string());
+}
+
+#[tokio::test]
+async fn a_new_key_of_every_purpose_logs_nobody_out_and_kills_no_printed_code() {
+    let didp = Didp::start().await;
+    let session = login::sign_in(&didp.app, "https://people.test", "anna").await.unwrap();
+    let anna = login::session(&didp.app, &session).await.unwrap().unwrap();
+    let (device, _mqtt, tokens) = didp.claimed(&anna).await;
+    let (client, app_tokens) = didp.allowed(&anna, "client_secret_basic").await;
+    let mut printed = didp.device("code").await;
+    for purpose in Purpose::ALL {
+        let file = didp.dir().join(format!("keys/{}.2.key", purpose.name()));
+        std::fs::write(file, &*secret::Key::random().to_text()).unwrap();
+    }
+    let didp = didp.restart().await;
+    assert_eq!(login::session(&didp.app, &session).await.unwrap(), Some(anna));
+    assert_eq!(didp.owner("anna").await.user, anna.user, "and a new login is the same owner");
+    assert!(didp.is_active(&text(&tokens["access_token"])).await);
+    assert_eq!(didp.refresh(&client, &text(&app_tokens["refresh_token"])).await.0, 200);
+    let mut mqtt = didp.connect(&device).await;
+    assert!(mqtt.ask("token", &refreshing(&tokens)).await["access_token"].is_string());
+    let mut mqtt = didp.connect(&printed).await;
+    didp.claim(&anna, &mut printed, &mut mqtt).await;
 }

@@ -1,0 +1,141 @@
+//! The program: command line, configuration errors, signals, and what survives a kill.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{device_metadata, text};
+
+const CONFIG: &str = r#"
+issuer = "http://127.0.0.1:1"
+tag = "test"
+keys_dir = "keys"
+database = "didp.sqlite"
+mqtt = { host = "localhost", port = 8884 }
+[listen]
+http = "127.0.0.1:${DIDP_TEST_PORT}"
+[[gateway]]
+client_id = "ignite"
+secret_file = "gateway"
+resource = "http://ignite.test"
+host = "ignite.test"
+port = 8883
+[[manufacturer]]
+id = "maker"
+name = "Maker"
+initial_access_token_file = "manufacturer"
+"#;
+
+fn didp(dir: &Path, port: u16, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_didp"));
+    command.args(args).current_dir(dir).env("DIDP_TEST_PORT", port.to_string()).env("OAUTHING_LOG", "info");
+    command
+}
+
+fn output(dir: &Path, args: &[&str]) -> Output {
+    didp(dir, 1, args).output().unwrap()
+}
+
+fn prepared() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in
+        [("didp.toml", CONFIG), ("gateway", "secret of the gateway"), ("manufacturer", "token")]
+    {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    assert!(output(dir.path(), &["keys", "init", "--dir", "keys"]).status.success());
+    dir
+}
+
+#[test]
+fn check_config_names_file_and_line() {
+    let dir = prepared();
+    let check = || output(dir.path(), &["check-config", "--config", "didp.toml"]);
+    assert!(check().status.success());
+    let breaking = [
+        ("port = 8883", "prot = 8883", "didp.toml:14: "),
+        ("issuer = \"http://127.0.0.1:1\"", "issuer = \"127.0.0.1\"", "didp.toml:2: "),
+        ("secret_file = \"gateway\"", "secret_file = \"nowhere\"", "didp.toml:11: "),
+        ("keys_dir = \"keys\"", "keys_dir = \"nowhere\"", "didp.toml:4: "),
+        (
+            "initial_access_token_file = \"manufacturer\"",
+            "initial_access_token_file = \"x\"",
+            "didp.toml:18: ",
+        ),
+    ];
+    for (from, to, line) in breaking {
+        std::fs::write(dir.path().join("didp.toml"), CONFIG.replace(from, to)).unwrap();
+        let output = check();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.starts_with(line), "{said}");
+    }
+    assert_eq!(output(dir.path(), &["no-such-command"]).status.code(), Some(2));
+}
+
+/// A DIdP process; killed when the test ends, however it ends.
+struct Running {
+    child: Child,
+    port: u16,
+}
+
+impl Running {
+    /// Starts on a port that was free a moment ago; another one is tried if somebody took it.
+    fn start(dir: &Path) -> Self {
+        for _ in 0..20 {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut child = didp(dir, port, &["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let told = lines.find(|line| line.contains("serving") || line.contains("cannot listen"));
+            if told.is_some_and(|line| line.contains("serving")) {
+                // Somebody has to read what it says, as long as it lives.
+                std::thread::spawn(move || lines.for_each(drop));
+                return Self { child, port };
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("didp did not start");
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_kill_9_and_sigterm_ends_with_0() {
+    let dir = prepared();
+    let first = Running::start(dir.path());
+    let http = reqwest::Client::new();
+    let request = http.post(first.url("/register")).bearer_auth("token").json(&device_metadata("code"));
+    let device: Value = request.send().await.unwrap().json().await.unwrap();
+    drop(first);
+
+    let mut second = Running::start(dir.path());
+    let health = output(dir.path(), &["healthcheck", &second.url("/readyz")]);
+    assert!(health.status.success());
+    let management = format!("/register/{}", text(&device["client_id"]));
+    let token = text(&device["registration_access_token"]);
+    let read = http.get(second.url(&management)).bearer_auth(token).send().await.unwrap();
+    assert_eq!(read.status(), 200);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(dir.path().join("didp.sqlite")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+
+    let pid = second.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(second.child.wait().unwrap().code(), Some(0));
+    let url = second.url("/readyz");
+    assert_eq!(output(dir.path(), &["healthcheck", &url]).status.code(), Some(1));
+}

@@ -33,7 +33,7 @@ pub struct Facts {
     pub down: bool,
     /// Requests are taken and never answered.
     pub hangs: bool,
-    /// The next token that is asked about is revoked when its answer is made, before it arrives.
+    /// The next token that is asked about dies when its answer is made, before it arrives; its grant stays.
     pub revoke_next: bool,
     /// Tokens that were asked about.
     pub asked: Vec<String>,
@@ -188,8 +188,10 @@ async fn introspect(
     if shared.facts.lock().unwrap().hangs {
         return std::future::pending().await;
     }
-    if let Some((owner, sid)) = revoked {
-        Didp { address: ([127, 0, 0, 1], 0).into(), shared: Arc::clone(&shared) }.revoke(&owner, &sid);
+    if let Some(owner) = revoked {
+        let didp = Didp { address: ([127, 0, 0, 1], 0).into(), shared: Arc::clone(&shared) };
+        didp.kill(&form["token"]);
+        didp.say("changed", "sub", &owner);
         // The event overtakes the answer.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -200,7 +202,7 @@ fn introspection(
     shared: &Shared,
     headers: &HeaderMap,
     form: &HashMap<String, String>,
-) -> (Response, Option<(String, String)>) {
+) -> (Response, Option<String>) {
     let mut facts = shared.facts.lock().unwrap();
     facts.asked.push(form["token"].clone());
     if let Some(refused) = refused(headers, &facts) {
@@ -210,10 +212,9 @@ fn introspection(
         return (Json(json!({"active": false})).into_response(), None);
     };
     let mut answer = answer.clone();
-    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
-    let named = (text("sub"), text("sid"));
-    answer["rev"] = json!(facts.rev(&named.0));
-    let revoked = std::mem::take(&mut facts.revoke_next).then_some(named);
+    let owner = answer["sub"].as_str().unwrap().to_owned();
+    answer["rev"] = json!(facts.rev(&owner));
+    let revoked = std::mem::take(&mut facts.revoke_next).then_some(owner);
     (Json(answer).into_response(), revoked)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use didp::flows::token::{self, TokenRequest};
-use didp::flows::{Refusal, introspection};
+use didp::flows::{Refusal, claim, introspection};
 use didp::state::App;
 use didp::store::clients::{self, Client};
 use oauth_wire::{Introspection, TokenResponse};
@@ -84,53 +84,109 @@ fn schedules(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() }
 }
 
+/// Plays a schedule of an honest client that holds `held`; afterwards, one line lives.
+async fn play(didp: &Didp, client: &Client, mut held: Pair, mut every: Vec<Pair>, steps: Vec<Step>) {
+    every.push(held.clone());
+    for step in steps {
+        match step {
+            Step::Refresh => held = refresh(&didp.app, client, &held).await.expect("stranded"),
+            Step::LostReply => every.push(refresh(&didp.app, client, &held).await.expect("stranded")),
+            Step::Retries(count) => {
+                let mut kept = None;
+                for _ in 0..count {
+                    let answer = refresh(&didp.app, client, &held).await.expect("stranded");
+                    every.push(answer.clone());
+                    kept = Some(answer);
+                }
+                held = kept.unwrap_or(held);
+            }
+            Step::Use => {
+                // A token that ended by time is renewed, as any client does.
+                if !is_active(&didp.app, &held).await {
+                    held = refresh(&didp.app, client, &held).await.expect("stranded");
+                    assert!(is_active(&didp.app, &held).await, "a fresh token is accepted");
+                }
+            }
+            Step::Wait(seconds) => didp.clock.advance(seconds),
+        }
+        every.push(held.clone());
+    }
+    held = refresh(&didp.app, client, &held).await.expect("stranded");
+    assert!(is_active(&didp.app, &held).await);
+    for other in every.iter().filter(|other| other.access != held.access) {
+        assert!(!is_active(&didp.app, other).await, "two lines live");
+    }
+    assert!(is_active(&didp.app, &held).await);
+}
+
 #[test]
-fn without_a_thief_no_schedule_strands_a_client() {
+fn without_a_thief_no_schedule_strands_an_app() {
     let mut runner = proptest::test_runner::TestRunner::new(schedules(24));
     let outcome = runner.run(&steps(), |steps| {
         with_didp(async |didp| {
             let anna = didp.owner("anna").await;
             let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
             let client = client(&didp.app, &app.client_id).await;
-            let mut held = Pair::of(&tokens);
-            let mut every = vec![held.clone()];
-            for step in steps {
-                match step {
-                    Step::Refresh => held = refresh(&didp.app, &client, &held).await.expect("stranded"),
-                    Step::LostReply => {
-                        every.push(refresh(&didp.app, &client, &held).await.expect("stranded"));
-                    }
-                    Step::Retries(count) => {
-                        let mut kept = None;
-                        for _ in 0..count {
-                            let answer = refresh(&didp.app, &client, &held).await.expect("stranded");
-                            every.push(answer.clone());
-                            kept = Some(answer);
-                        }
-                        held = kept.unwrap_or(held);
-                    }
-                    Step::Use => {
-                        // A token that ended by time is renewed, as any client does.
-                        if !is_active(&didp.app, &held).await {
-                            held = refresh(&didp.app, &client, &held).await.expect("stranded");
-                            assert!(is_active(&didp.app, &held).await, "a fresh token is accepted");
-                        }
-                    }
-                    Step::Wait(seconds) => didp.clock.advance(seconds),
-                }
-                every.push(held.clone());
-            }
-            // After a use, one line lives.
-            held = refresh(&didp.app, &client, &held).await.expect("stranded");
-            assert!(is_active(&didp.app, &held).await);
-            for other in every.iter().filter(|other| other.access != held.access) {
-                assert!(!is_active(&didp.app, other).await, "two lines live");
-            }
-            assert!(is_active(&didp.app, &held).await);
+            play(didp, &client, Pair::of(&tokens), Vec::new(), steps).await;
         });
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn without_a_thief_no_schedule_strands_a_device_from_its_code_on() {
+    let mut runner = proptest::test_runner::TestRunner::new(schedules(24));
+    let outcome = runner.run(&(0..12_u8, any::<bool>(), steps()), |(lost_redemptions, reports, steps)| {
+        with_didp(async |didp| {
+            let anna = didp.owner("anna").await;
+            let device = didp.device("code").await;
+            let mut mqtt = didp.connect(&device).await;
+            let code = didp.granted(&anna, &device, &mut mqtt).await;
+            let client = client(&didp.app, &device.client_id).await;
+            let redeem = async || {
+                let request = TokenRequest::AuthorizationCode {
+                    code: &code,
+                    code_verifier: &device.verifier,
+                    redirect_uri: None,
+                    resource: None,
+                };
+                Pair::from(token::answer(&didp.app, &client, request).await.expect("stranded"))
+            };
+            let mut lost = Vec::new();
+            for _ in 0..lost_redemptions {
+                lost.push(redeem().await);
+            }
+            let held = redeem().await;
+            if reports {
+                claim::done(&didp.app, &device.client_id).await.unwrap();
+            } else {
+                // The report was lost, so the device's first step is to use what it stored.
+                assert!(is_active(&didp.app, &held).await);
+            }
+            play(didp, &client, held, lost, steps).await;
+        });
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn races_end_with_one_line() {
+    let didp = Didp::start().await;
+    let anna = didp.owner("anna").await;
+    let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
+    let mut refresh_token = text(&tokens["refresh_token"]);
+    for _ in 0..5 {
+        let tries = (0..8).map(|_| didp.refresh(&app, &refresh_token));
+        let answers = futures_util::future::join_all(tries).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+        let access: Vec<String> = answers.iter().map(|(_, tokens)| text(&tokens["access_token"])).collect();
+        let used = futures_util::future::join_all(access.iter().map(|token| didp.is_active(token))).await;
+        assert_eq!(used.iter().filter(|active| **active).count(), 1, "exactly one sibling won");
+        let winner = used.iter().position(|active| *active).unwrap();
+        refresh_token = text(&answers[winner].1["refresh_token"]);
+    }
 }
 
 /// Who moves in a schedule with a thief.

@@ -4,6 +4,7 @@ use mqtt_wire::{
     Connect, Disconnect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe, Subscription,
     Version, Will,
 };
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::harness::{Came, Didp, Mqtt, press};
@@ -298,4 +299,59 @@ async fn a_goodbye_closes_and_takes_the_window_along() {
     let typed = window["user_code"].as_str().unwrap();
     let attempt = didp::flows::claim::confirm(&didp.app, &anna, &device.code, typed).await.unwrap();
     assert_eq!(attempt, didp::flows::claim::Attempt::NoMatch);
+}
+
+#[tokio::test]
+async fn checklist_37_who_is_slow_is_cut_even_byte_by_byte() {
+    let didp = Didp::start_with("limits = { connect = 1 }").await;
+    let mut silent = Mqtt::open(didp.mqtt_address(), Version::V5).await;
+    let mut slow = Mqtt::open(didp.mqtt_address(), Version::V5).await;
+    slow.raw(&[0x10, 0x20, 0x00]).await;
+    assert_eq!(silent.next().await, Came::Closed);
+    assert_eq!(slow.next().await, Came::Closed);
+
+    let device = didp.device("code").await;
+    let mut mqtt = Mqtt::open(didp.mqtt_address(), Version::V5).await;
+    let connect = Connect {
+        keep_alive: 1,
+        ..connect(Version::V5, Some(&device.client_id), Some(device.secret.as_bytes()))
+    };
+    mqtt.send(&Packet::Connect(connect)).await;
+    assert_eq!(mqtt.next().await, Came::ConnAck(ReasonCode::SUCCESS));
+    // A packet that never ends is no sign of life.
+    mqtt.raw(&[0x30, 0x7f]).await;
+    assert_eq!(mqtt.next().await, Came::Goodbye(ReasonCode::KEEP_ALIVE_TIMEOUT));
+    assert_eq!(mqtt.next().await, Came::Closed);
+}
+
+#[test]
+fn checklist_44_no_bytes_stop_the_service() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (didp, device) = runtime.block_on(async {
+        let didp = Didp::start().await;
+        let device = didp.device("code").await;
+        (didp, device)
+    });
+    let topic = proptest::sample::select(vec!["claim", "token", "claim/done", "revoke", "reset", "other"]);
+    let payload = proptest::prop_oneof![
+        proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        "\\PC{0,80}".prop_map(String::into_bytes),
+        "[{\\[]\"(grant_type|code|token|code_challenge)\":(\"[a-z_]{0,20}\"|[0-9]{1,30}|null|[{\\[]){1,4}"
+            .prop_map(String::into_bytes),
+    ];
+    let bytes = proptest::collection::vec(proptest::num::u8::ANY, 0..60);
+    let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&(topic, payload, bytes), |(topic, payload, bytes)| {
+        runtime.block_on(async {
+            let mut mqtt = didp.connect(&device).await;
+            mqtt.publish(&format!("$oauth/{topic}"), &payload, Properties::EMPTY).await;
+            mqtt.raw(&bytes).await;
+            let mut witness = didp.connect(&device).await;
+            witness.send(&Packet::PingReq).await;
+            assert_eq!(witness.next().await, Came::Pong);
+        });
+        Ok(())
+    });
+    outcome.unwrap();
 }

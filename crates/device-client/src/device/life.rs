@@ -20,7 +20,8 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     /// or a window is open.
     pub fn press(&mut self, now: Millis) {
         self.now = self.now.max(now);
-        if self.goal() != Goal::Wait || self.window.is_some() {
+        // An open window is opened anew: somebody may have gone away with the old one half-way.
+        if self.goal() != Goal::Wait || self.window.as_ref().is_some_and(|window| !window.open) {
             return;
         }
         self.pressed_until = Some(self.now + PRESS_KEPT);
@@ -92,7 +93,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             (Goal::Reset, _) => (Request::Reset, out.set("{}")),
             (Goal::Wait, _) => {
                 let pressed = self.pressed_until.take()?;
-                if self.now >= pressed || self.window.is_some() {
+                if self.now >= pressed {
                     return None;
                 }
                 let mut seed = [0; 32];
@@ -160,6 +161,11 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     }
 
     fn claim_answered(&mut self, answer: Answer<Claim>, random: &mut Random<'_>) -> Step {
+        let asked_anew = self.window.as_ref().is_some_and(|window| !window.open);
+        if asked_anew && matches!(answer, Answer::Ok(Claim::Granted(_))) {
+            // For the window before: the DIdP undoes it when it reads the new request, and there is no verifier for it any more.
+            return Step::Again;
+        }
         self.awaiting = None;
         match (answer, self.window.take()) {
             (Answer::Ok(Claim::Open { expires_in, user_code }), Some(window)) => {

@@ -231,14 +231,19 @@ fn a_broken_link_closes_the_window() {
 }
 
 #[test]
-fn a_second_press_keeps_the_window_and_a_press_of_an_owned_device_does_nothing() {
+fn a_second_press_opens_the_window_anew_and_a_press_of_an_owned_device_does_nothing() {
     let mut world = World::new();
     world.until(Phase::Ready);
     world.device.press(world.now);
     world.until(Phase::Claimable);
+    world.pass(60_000);
     world.device.press(world.now);
     world.pass(1_000);
-    assert_eq!(world.didp.requests.len(), 1);
+    assert_eq!(world.didp.requests.len(), 2);
+    assert_eq!(world.device.status().phase, Phase::Claimable);
+    assert!(world.device.status().window_until > Some(world.now + 60_000));
+    world.owner_says_yes();
+    world.until(Phase::Running);
     let mut world = World::owned();
     let requests = world.didp.requests.len();
     world.device.press(world.now);

@@ -23,10 +23,9 @@ export class Diary {
    */
   static async connect(person, { devices, command = true, names = true, pictures = false } = {}, page = person.page) {
     const diary = await Diary.ask(person, page);
-    const boxes = page.locator('input[name=device]');
-    for (let index = 0; index < (await boxes.count()); index += 1) {
-      const label = await page.locator('label', { has: boxes.nth(index) }).innerText();
-      await boxes.nth(index).setChecked(!devices || devices.some((name) => label.startsWith(name)));
+    for (const label of await page.locator('label:has(input[name=device])').all()) {
+      const text = await label.innerText();
+      await label.locator('input').setChecked(!devices || devices.some((name) => text.startsWith(name)));
     }
     await page.getByLabel(/^See readings/).setChecked(true);
     await page.getByLabel(/^Send commands/).setChecked(command);

@@ -10,6 +10,9 @@ import { until } from './until.js';
 
 const run = promisify(execFile);
 
+/** Hardware ids of the thermostats that tests of this file have or had. */
+const taken = new Set();
+
 /** One thermostat: its label from the factory, its button, lamp and display on the panel. */
 export class Thermostat {
   constructor(panel, n, hardwareId, uru) {
@@ -75,11 +78,25 @@ export class Workshop {
     return (await this.panel.locator('[data-role="hardware"]').allTextContents()).filter(Boolean);
   }
 
-  /** A thermostat that nobody owns, fresh from the factory. */
+  /** A thermostat that nobody owns and no test of this file had: one that stands there, or a new one. */
+  async takeOne() {
+    for (const card of await this.panel.locator('.thermostat[data-phase=ready]').all()) {
+      const hardwareId = await card.locator('[data-role="hardware"]').textContent();
+      if (!taken.has(hardwareId)) return this.#take(hardwareId);
+    }
+    return this.makeOne();
+  }
+
+  /** A thermostat fresh from the factory. */
   async makeOne() {
     const before = await this.#hardwareIds();
     await this.factory.getByRole('button', { name: 'Make another one' }).click();
     const made = await until('another thermostat is on the panel', async () => (await this.#hardwareIds()).find((id) => !before.includes(id)), 60_000);
+    return this.#take(made);
+  }
+
+  async #take(made) {
+    taken.add(made);
     const note = this.#note(made).filter({ hasText: 'flashed' });
     await note.waitFor({ timeout: 60_000 });
     const uru = await note.locator('[data-role="uru"]').getAttribute('href');

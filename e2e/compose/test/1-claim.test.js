@@ -42,7 +42,7 @@ test('an owner scans the label, presses the button, types the digits, and the de
 
 test('declining leaves nothing: the same label can be claimed afterwards', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const alice = await Person.withPhone(t, 'alice');
   await openCode(alice, thermostat.uru);
   await typeCode(alice.page, await thermostat.press());
@@ -57,7 +57,7 @@ test('declining leaves nothing: the same label can be claimed afterwards', async
 
 test('a page that is closed half-way leaves nothing, and locks nobody out', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const alice = await Person.withPhone(t, 'alice');
   await openCode(alice, thermostat.uru);
   await typeCode(alice.page, await thermostat.press());
@@ -69,7 +69,7 @@ test('a page that is closed half-way leaves nothing, and locks nobody out', asyn
 
 test('a wrong code, an unpressed, an unknown and an owned device give the same page', async (t) => {
   const workshop = await Workshop.open(t);
-  const [unpressed, owned] = [await workshop.makeOne(), await workshop.makeOne()];
+  const [unpressed, owned] = [await workshop.takeOne(), await workshop.takeOne()];
   const bob = await Person.withPhone(t, 'bob');
   await claim(bob, owned, 'Taken');
   const alice = await Person.withPhone(t, 'alice');
@@ -92,7 +92,7 @@ test('a wrong code, an unpressed, an unknown and an owned device give the same p
 
 test('a used code is worth nothing, a second press gives another one', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const alice = await Person.withPhone(t, 'alice');
   const digits = await thermostat.press();
   await openCode(alice, thermostat.uru);
@@ -107,7 +107,7 @@ test('a used code is worth nothing, a second press gives another one', async (t)
 
 test('a device that goes away in the middle is said to be away, and nothing is half done', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const alice = await Person.withPhone(t, 'alice');
   await openCode(alice, thermostat.uru);
   await typeCode(alice.page, await thermostat.press());

@@ -13,7 +13,7 @@ useBrowser({ before, after });
 /** A fresh thermostat that `who` owns under `name`. */
 async function owned(t, who, name) {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const person = await Person.withPhone(t, who);
   await claim(person, thermostat, name);
   return { workshop, thermostat, person };
@@ -104,7 +104,7 @@ test('without a grant nothing is kept: an app that comes later finds nothing of 
 
 test('a released device disappears from the app while the other one stays', async (t) => {
   const { workshop, person } = await owned(t, 'bob', 'Stays');
-  const going = await workshop.makeOne();
+  const going = await workshop.takeOne();
   await claim(person, going, 'Goes');
   const diary = await Diary.connect(person, { devices: ['Stays', 'Goes'] });
   await diary.waitForReadings('Stays');

@@ -18,7 +18,7 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
     ['bob', 'Of Bob'],
   ]) {
     const person = await Person.withPhone(t, who);
-    const thermostat = await workshop.makeOne();
+    const thermostat = await workshop.takeOne();
     await claim(person, thermostat, name);
     people.push({ person, thermostat, name, diary: await Diary.connect(person) });
   }
@@ -65,7 +65,7 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
 
 test('a released device forgets its owner, and the printed label serves the next one', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const carol = await Person.withPhone(t, 'carol');
   await claim(carol, thermostat, 'First');
   const former = await Diary.connect(carol, { devices: ['First'] });
@@ -85,7 +85,7 @@ test('a released device forgets its owner, and the printed label serves the next
 
 test('a long press on the device releases it too', async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const dan = await Person.withPhone(t, 'dan');
   await claim(dan, thermostat, 'Pressed long');
   await thermostat.hold();

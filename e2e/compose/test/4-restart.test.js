@@ -15,7 +15,7 @@ const SERVICES = ['demo-idp', 'factory', 'tpa', 'didp', 'ignite-launcher', 'igni
 
 test('every service can be restarted, and a broker killed', { timeout: 900_000 }, async (t) => {
   const workshop = await Workshop.open(t);
-  const thermostat = await workshop.makeOne();
+  const thermostat = await workshop.takeOne();
   const person = await Person.withPhone(t, 'bob');
   await claim(person, thermostat, 'Survivor');
   const diary = await Diary.connect(person, { devices: ['Survivor'] });

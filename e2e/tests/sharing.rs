@@ -244,3 +244,54 @@ async fn a_reset_on_the_device_gives_up_its_owner() -> anyhow::Result<()> {
     ensure!(!scene.ann.owns("Kitchen").await?);
     scene.stack.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_id_takes_over_the_own_session_only() -> anyhow::Result<()> {
+    let scene = Scene::new().await?;
+    let door = scene.stack.mqtt();
+    let options = |token: &str| Options::new(&door).bearer(token).client_id("same");
+    let mut thermostat = options(&scene.owned.access_token).connect().await?;
+    let mut app = options(&scene.allowed.access_token).connect().await?;
+    ensure!(app.subscribe("d/#", QoS::AtLeastOnce).await?.is_success());
+    ensure!(thermostat.publish("d/temperature", "both", QoS::AtLeastOnce).await?.is_success());
+    ensure!(app.message().await?.text() == "both");
+    let _newer = options(&scene.allowed.access_token).connect().await?;
+    let reason = app.ended_within(Duration::from_secs(5)).await?;
+    ensure!(reason == Some(ReasonCode::SESSION_TAKEN_OVER), "{reason:?}");
+    ensure!(thermostat.publish("d/temperature", "still", QoS::AtLeastOnce).await?.is_success());
+    scene.stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wills_obey_the_grant_as_it_is_then() -> anyhow::Result<()> {
+    let scene = Scene::new().await?;
+    let stack = &scene.stack;
+    let door = stack.mqtt();
+    let mut listening = listen(stack, &scene.allowed.access_token).await?;
+    let options = Options::new(&door).bearer(&scene.owned.access_token);
+    drop(options.clone().will("d/heater/state", b"lost", QoS::AtLeastOnce, false).connect().await?);
+    let will = listening.message().await?;
+    ensure!(will.text() == "lost" && will.topic == format!("d/{}/heater/state", scene.handle), "{will:?}");
+
+    let foreign = options.clone().will("c/heater", b"true", QoS::AtLeastOnce, false).refusal().await?;
+    ensure!(!foreign.is_success(), "a device may leave a command as its will");
+
+    let mut thermostat = options.connect().await?;
+    ensure!(thermostat.subscribe("c/#", QoS::AtLeastOnce).await?.is_success());
+    let topic = format!("c/{}/heater", scene.handle);
+    let mut app = Options::new(&door)
+        .bearer(&scene.allowed.access_token)
+        .client_id("with a will")
+        .will(&topic, b"of a withdrawn app", QoS::AtLeastOnce, false)
+        .connect()
+        .await?;
+    scene.ann.withdraw("Heating Diary").await?;
+    app.ended_within(Duration::from_secs(1)).await?;
+    let allowed = stack.allowed(&scene.ann, &scene.app, &Consent::default()).await?;
+    let mut app = Options::new(&door).bearer(&allowed.access_token).connect().await?;
+    let topic = format!("c/{}/heater", handle(stack, &allowed).await?);
+    ensure!(app.publish(&topic, "fresh", QoS::AtLeastOnce).await?.is_success());
+    let first = thermostat.message().await?;
+    ensure!(first.text() == "fresh", "{first:?}");
+    scene.stack.stop().await
+}

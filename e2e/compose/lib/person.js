@@ -1,4 +1,5 @@
 /** A person with a phone: a browser context of their own, and a login at one of the demo's providers. */
+import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -25,6 +26,12 @@ const LOGINS = {
   carol: { provider: 'Demo Hub', button: /Carol Clay/ },
   dan: { provider: 'Demo Hub', button: /Dan Dale/ },
 };
+
+/** Tells apart what several runs on one deployment leave behind. */
+const RUN = randomBytes(2).toString('hex');
+
+/** A device's name that no other run gave. */
+export const named = (name) => `${name} ${RUN}`;
 
 let browser;
 

@@ -2,11 +2,18 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim, decide, openCode, typeCode, waitForDecision } from '../lib/claim.js';
-import { Person, shot, useBrowser } from '../lib/person.js';
+import { Person, named, shot, useBrowser } from '../lib/person.js';
 import { compose, docker, healthy, containerOf, urls } from '../lib/stack.js';
 import { Workshop } from '../lib/workshop.js';
 
 useBrowser({ before, after });
+
+const KITCHEN = named('Kitchen');
+const AFTER_A_NO = named('After a no');
+const AFTER_NOBODY = named('After nobody');
+const TAKEN = named('Taken');
+const NEVER = named('Never');
+const AFTER_A_POWER_CUT = named('After a power cut');
 
 const NO_MATCH = /^That did not work\./;
 
@@ -30,13 +37,13 @@ test('an owner scans the label, presses the button, types the digits, and the de
   await shot(page, 'didp-claim-decide');
   let loads = 0;
   page.on('request', (request) => (loads += request.isNavigationRequest() && request.method() === 'GET' ? 1 : 0));
-  await decide(page, { name: 'Kitchen' });
+  await decide(page, { name: KITCHEN });
   await page.getByRole('heading', { name: /is yours$/ }).waitFor();
   assert.equal(loads, 1, 'one redirect after the form, and no reload after it');
   await shot(page, 'didp-claim-done');
   await thermostat.reaches('running');
   await alice.openAccount();
-  await page.getByRole('heading', { name: 'Kitchen' }).first().waitFor();
+  await page.getByRole('heading', { name: KITCHEN }).first().waitFor();
   await shot(page, 'didp-account');
 });
 
@@ -52,7 +59,7 @@ test('declining leaves nothing: the same label can be claimed afterwards', async
   await shot(alice.page, 'didp-claim-declined');
   await thermostat.reaches('ready');
   const bob = await Person.withPhone(t, 'bob');
-  await claim(bob, thermostat, 'After a no');
+  await claim(bob, thermostat, AFTER_A_NO);
 });
 
 test('a page that is closed half-way leaves nothing, and locks nobody out', async (t) => {
@@ -64,14 +71,14 @@ test('a page that is closed half-way leaves nothing, and locks nobody out', asyn
   await waitForDecision(alice.page);
   await alice.page.close();
   const carol = await Person.withPhone(t, 'carol');
-  await claim(carol, thermostat, 'After nobody');
+  await claim(carol, thermostat, AFTER_NOBODY);
 });
 
 test('a wrong code, an unpressed, an unknown and an owned device give the same page', async (t) => {
   const workshop = await Workshop.open(t);
   const [unpressed, owned] = [await workshop.takeOne(), await workshop.takeOne()];
   const bob = await Person.withPhone(t, 'bob');
-  await claim(bob, owned, 'Taken');
+  await claim(bob, owned, TAKEN);
   const alice = await Person.withPhone(t, 'alice');
   const pages = [];
   const look = async (uru, digits) => {
@@ -119,11 +126,11 @@ test('a device that goes away in the middle is said to be away, and nothing is h
     await docker('start', container);
     await healthy('demo-device');
   });
-  await decide(alice.page, { name: 'Never' });
+  await decide(alice.page, { name: NEVER });
   await alice.page.getByRole('heading', { name: 'The device went away' }).waitFor();
   await shot(alice.page, 'didp-claim-gone');
   await alice.openAccount();
-  assert.equal(await alice.page.getByRole('heading', { name: 'Never' }).count(), 0);
+  assert.equal(await alice.page.getByRole('heading', { name: NEVER }).count(), 0);
 
   // While it is off, its code is like any unpressed one.
   await openCode(alice, thermostat.uru);
@@ -133,5 +140,5 @@ test('a device that goes away in the middle is said to be away, and nothing is h
   await compose('start', 'demo-device');
   await healthy('demo-device');
   await thermostat.reaches('ready');
-  await claim(alice, thermostat, 'After a power cut');
+  await claim(alice, thermostat, AFTER_A_POWER_CUT);
 });

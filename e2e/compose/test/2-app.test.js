@@ -3,12 +3,22 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim } from '../lib/claim.js';
 import { Diary } from '../lib/diary.js';
-import { Person, shot, useBrowser } from '../lib/person.js';
+import { Person, named, shot, useBrowser } from '../lib/person.js';
 import { compose, healthy, urls } from '../lib/stack.js';
 import { until } from '../lib/until.js';
 import { Workshop } from '../lib/workshop.js';
 
 useBrowser({ before, after });
+
+const LIVE = named('Live');
+const LONG = named('Long');
+const REFUSED = named('Refused');
+const SECRET_NAME = named('Secret name');
+const QUIET = named('Quiet');
+const STAYS = named('Stays');
+const GOES = named('Goes');
+const WITHDRAWN = named('Withdrawn');
+const GIVEN_BACK = named('Given back');
 
 /** A fresh thermostat that `who` owns under `name`. */
 async function owned(t, who, name) {
@@ -20,24 +30,24 @@ async function owned(t, who, name) {
 }
 
 test('readings arrive live, a command is confirmed by the device', async (t) => {
-  const { thermostat, person } = await owned(t, 'alice', 'Live');
+  const { thermostat, person } = await owned(t, 'alice', LIVE);
   const { page } = person;
   await page.goto(urls.tpa);
   await shot(page, 'tpa-landing');
-  const diary = await Diary.connect(person, { devices: ['Live'], pictures: true });
+  const diary = await Diary.connect(person, { devices: [LIVE], pictures: true });
   await diary.waitForState('live');
-  await diary.waitForReadings('Live');
-  const first = await diary.points('Live');
-  await until('five more readings', async () => (await diary.points('Live')) >= first + 5);
-  await diary.switchHeater('Live', true);
+  await diary.waitForReadings(LIVE);
+  const first = await diary.points(LIVE);
+  await until('five more readings', async () => (await diary.points(LIVE)) >= first + 5);
+  await diary.switchHeater(LIVE, true);
   await until('the thermostat heats', () => thermostat.isHeating());
   await shot(page, 'tpa-diary');
-  await diary.switchHeater('Live', false);
+  await diary.switchHeater(LIVE, false);
   await until('the thermostat is off', async () => !(await thermostat.isHeating()));
 });
 
 test('the page outlives its token: the connection is renewed and no reading is missed', async (t) => {
-  const { person } = await owned(t, 'alice', 'Long');
+  const { person } = await owned(t, 'alice', LONG);
   const { page } = person;
   const sockets = [];
   page.on('websocket', (socket) => sockets.push(socket));
@@ -49,21 +59,26 @@ test('the page outlives its token: the connection is renewed and no reading is m
       if (status) new MutationObserver(() => window.noteState(status.dataset.state)).observe(status, { attributes: true, attributeFilter: ['data-state'] });
     });
   });
-  const diary = await Diary.connect(person, { devices: ['Long'] });
-  await diary.waitForReadings('Long');
-  const before = await diary.points('Long');
+  const diary = await Diary.connect(person, { devices: [LONG] });
+  await diary.waitForReadings(LONG);
+  const life = await page.evaluate(async () => {
+    const answer = await fetch('/api/token', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' });
+    return (await answer.json()).expires_in;
+  });
+  assert.ok(life <= 60, `tokens live for ${life} s; start the deployment with DIDP_APP_ACCESS_TOKEN=30`);
+  const before = await diary.points(LONG);
   const begun = Date.now();
   await until('the connection was renewed twice', () => sockets.length >= 3, 120_000);
-  await until('the renewed connection brings readings', async () => (await diary.points('Long')) > before);
+  await until('the renewed connection brings readings', async () => (await diary.points(LONG)) > before);
   const seconds = Math.floor((Date.now() - begun) / 1000);
-  const came = (await diary.points('Long')) - before;
+  const came = (await diary.points(LONG)) - before;
   assert.ok(came >= seconds - 2, `${came} readings in ${seconds} s`);
   assert.deepEqual([...new Set(states)], ['live'], 'the page never said that it was away');
   await until('old connections are closed', () => sockets.filter((socket) => !socket.isClosed()).length === 1);
 });
 
 test('declining gives the app nothing', async (t) => {
-  const { person } = await owned(t, 'bob', 'Refused');
+  const { person } = await owned(t, 'bob', REFUSED);
   await Diary.ask(person);
   await person.page.getByRole('button', { name: 'Decline', exact: true }).click();
   await person.page.getByRole('heading', { name: 'You declined' }).waitFor();
@@ -73,16 +88,16 @@ test('declining gives the app nothing', async (t) => {
 });
 
 test('without names and commands the app sees models, and cannot switch', async (t) => {
-  const { person } = await owned(t, 'carol', 'Secret name');
-  const diary = await Diary.connect(person, { devices: ['Secret name'], names: false, command: false });
+  const { person } = await owned(t, 'carol', SECRET_NAME);
+  const diary = await Diary.connect(person, { devices: [SECRET_NAME], names: false, command: false });
   await diary.waitForState('live');
   await diary.cards.first().locator('.pill[data-state=live]').waitFor();
-  assert.equal(await diary.page.getByText('Secret name').count(), 0);
+  assert.equal(await diary.page.getByText(SECRET_NAME).count(), 0);
   assert.equal(await diary.page.getByRole('switch').count(), 0);
 });
 
 test('without a grant nothing is kept: an app that comes later finds nothing of before', async (t) => {
-  const { thermostat, person } = await owned(t, 'dan', 'Quiet');
+  const { thermostat, person } = await owned(t, 'dan', QUIET);
   // It has published its heater's state, retained, and readings by now; nobody may see them.
   await thermostat.reaches('running');
   await until('it measured something', async () => (await thermostat.temperature()) > 0);
@@ -91,34 +106,34 @@ test('without a grant nothing is kept: an app that comes later finds nothing of 
     await compose('start', 'demo-device');
     await healthy('demo-device');
   });
-  const diary = await Diary.connect(person, { devices: ['Quiet'] });
+  const diary = await Diary.connect(person, { devices: [QUIET] });
   await diary.waitForState('live');
-  await diary.card('Quiet').getByText('Waiting for data').waitFor();
-  await diary.card('Quiet').getByText('The device has not said yet').waitFor();
+  await diary.card(QUIET).getByText('Waiting for data').waitFor();
+  await diary.card(QUIET).getByText('The device has not said yet').waitFor();
   await shot(diary.page, 'tpa-waiting');
-  assert.equal(await diary.points('Quiet'), 0);
+  assert.equal(await diary.points(QUIET), 0);
   await compose('start', 'demo-device');
   await healthy('demo-device');
-  await diary.waitForReadings('Quiet');
+  await diary.waitForReadings(QUIET);
 });
 
 test('a released device disappears from the app while the other one stays', async (t) => {
-  const { workshop, person } = await owned(t, 'bob', 'Stays');
+  const { workshop, person } = await owned(t, 'bob', STAYS);
   const going = await workshop.takeOne();
-  await claim(person, going, 'Goes');
-  const diary = await Diary.connect(person, { devices: ['Stays', 'Goes'] });
-  await diary.waitForReadings('Stays');
-  await diary.waitForReadings('Goes');
-  await person.release('Goes', await person.newTab());
-  await diary.card('Goes').waitFor({ state: 'detached' });
-  await diary.waitForReadings('Stays');
+  await claim(person, going, GOES);
+  const diary = await Diary.connect(person, { devices: [STAYS, GOES] });
+  await diary.waitForReadings(STAYS);
+  await diary.waitForReadings(GOES);
+  await person.release(GOES, await person.newTab());
+  await diary.card(GOES).waitFor({ state: 'detached' });
+  await diary.waitForReadings(STAYS);
   await going.reaches('ready');
 });
 
 test('withdrawing ends the app’s session within a second', async (t) => {
-  const { person } = await owned(t, 'alice', 'Withdrawn');
-  const diary = await Diary.connect(person, { devices: ['Withdrawn'] });
-  await diary.waitForReadings('Withdrawn');
+  const { person } = await owned(t, 'alice', WITHDRAWN);
+  const diary = await Diary.connect(person, { devices: [WITHDRAWN] });
+  await diary.waitForReadings(WITHDRAWN);
   await diary.page.evaluate(() => {
     new MutationObserver((_, observer) => {
       window.endedAt = Date.now();
@@ -146,12 +161,12 @@ test('withdrawing ends the app’s session within a second', async (t) => {
 });
 
 test('disconnecting at the app gives the grant back', async (t) => {
-  const { person } = await owned(t, 'carol', 'Given back');
-  const diary = await Diary.connect(person, { devices: ['Given back'] });
+  const { person } = await owned(t, 'carol', GIVEN_BACK);
+  const diary = await Diary.connect(person, { devices: [GIVEN_BACK] });
   await diary.waitForState('live');
   await person.page.getByRole('button', { name: 'Disconnect' }).click();
   await person.page.getByText('Nothing about your home is kept here.').waitFor();
   await person.openAccount();
-  const app = person.page.locator('article', { hasText: 'Given back' }).filter({ hasText: 'Heating Diary' });
+  const app = person.page.locator('article', { hasText: GIVEN_BACK }).filter({ hasText: 'Heating Diary' });
   assert.equal(await app.count(), 0);
 });

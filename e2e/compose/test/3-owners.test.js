@@ -3,19 +3,25 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim } from '../lib/claim.js';
 import { Diary } from '../lib/diary.js';
-import { Person, useBrowser } from '../lib/person.js';
+import { Person, named, useBrowser } from '../lib/person.js';
 import * as pcm from '../lib/pcm.js';
 import { until } from '../lib/until.js';
 import { Workshop } from '../lib/workshop.js';
 
 useBrowser({ before, after });
 
+const OF_ALICE = named('Of Alice');
+const OF_BOB = named('Of Bob');
+const FIRST = named('First');
+const SECOND = named('Second');
+const PRESSED_LONG = named('Pressed long');
+
 test('two owners are kept apart: apps, containers, files, networks', async (t) => {
   const workshop = await Workshop.open(t);
   const people = [];
   for (const [who, name] of [
-    ['alice', 'Of Alice'],
-    ['bob', 'Of Bob'],
+    ['alice', OF_ALICE],
+    ['bob', OF_BOB],
   ]) {
     const person = await Person.withPhone(t, who);
     const thermostat = await workshop.takeOne();
@@ -24,9 +30,9 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
   }
   const [alice, bob] = people;
   for (const { diary, name } of people) await diary.waitForReadings(name);
-  assert.equal(await alice.diary.card('Of Bob').count(), 0);
-  assert.equal(await bob.diary.card('Of Alice').count(), 0);
-  await bob.diary.switchHeater('Of Bob', true);
+  assert.equal(await alice.diary.card(OF_BOB).count(), 0);
+  assert.equal(await bob.diary.card(OF_ALICE).count(), 0);
+  await bob.diary.switchHeater(OF_BOB, true);
   assert.equal(await alice.thermostat.isHeating(), false, 'a command reaches its own device only');
 
   const names = await until('both have a broker', async () => {
@@ -67,32 +73,32 @@ test('a released device forgets its owner, and the printed label serves the next
   const workshop = await Workshop.open(t);
   const thermostat = await workshop.takeOne();
   const carol = await Person.withPhone(t, 'carol');
-  await claim(carol, thermostat, 'First');
-  const former = await Diary.connect(carol, { devices: ['First'] });
-  await former.waitForReadings('First');
-  await carol.release('First', await carol.newTab());
-  await former.card('First').waitFor({ state: 'detached' });
+  await claim(carol, thermostat, FIRST);
+  const former = await Diary.connect(carol, { devices: [FIRST] });
+  await former.waitForReadings(FIRST);
+  await carol.release(FIRST, await carol.newTab());
+  await former.card(FIRST).waitFor({ state: 'detached' });
   await thermostat.reaches('ready');
 
   const dan = await Person.withPhone(t, 'dan');
-  await claim(dan, thermostat, 'Second');
-  const diary = await Diary.connect(dan, { devices: ['Second'] });
-  await diary.waitForReadings('Second');
-  assert.equal(await former.cards.filter({ hasText: 'First' }).count(), 0);
+  await claim(dan, thermostat, SECOND);
+  const diary = await Diary.connect(dan, { devices: [SECOND] });
+  await diary.waitForReadings(SECOND);
+  assert.equal(await former.cards.filter({ hasText: FIRST }).count(), 0);
   await carol.openAccount();
-  assert.equal(await carol.page.getByRole('heading', { name: 'First' }).count(), 0);
+  assert.equal(await carol.page.getByRole('heading', { name: FIRST }).count(), 0);
 });
 
 test('a long press on the device releases it too', async (t) => {
   const workshop = await Workshop.open(t);
   const thermostat = await workshop.takeOne();
   const dan = await Person.withPhone(t, 'dan');
-  await claim(dan, thermostat, 'Pressed long');
+  await claim(dan, thermostat, PRESSED_LONG);
   await thermostat.hold();
   await thermostat.reaches('ready');
   await dan.openAccount();
   await until('the owner’s page does not show it any more', async () => {
     await dan.page.reload();
-    return (await dan.page.getByRole('heading', { name: 'Pressed long' }).count()) === 0;
+    return (await dan.page.getByRole('heading', { name: PRESSED_LONG }).count()) === 0;
   });
 });

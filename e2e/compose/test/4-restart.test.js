@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim } from '../lib/claim.js';
 import { Diary } from '../lib/diary.js';
-import { Person, shot, useBrowser } from '../lib/person.js';
+import { Person, named, shot, useBrowser } from '../lib/person.js';
 import * as pcm from '../lib/pcm.js';
 import { docker, restart } from '../lib/stack.js';
 import { until } from '../lib/until.js';
@@ -11,24 +11,26 @@ import { Workshop } from '../lib/workshop.js';
 
 useBrowser({ before, after });
 
+const SURVIVOR = named('Survivor');
+
 const SERVICES = ['demo-idp', 'factory', 'tpa', 'didp', 'ignite-launcher', 'ignite', 'demo-device'];
 
 test('every service can be restarted, and a broker killed', { timeout: 900_000 }, async (t) => {
   const workshop = await Workshop.open(t);
   const thermostat = await workshop.takeOne();
   const person = await Person.withPhone(t, 'bob');
-  await claim(person, thermostat, 'Survivor');
-  const diary = await Diary.connect(person, { devices: ['Survivor'] });
-  await diary.waitForReadings('Survivor');
+  await claim(person, thermostat, SURVIVOR);
+  const diary = await Diary.connect(person, { devices: [SURVIVOR] });
+  await diary.waitForReadings(SURVIVOR);
 
   /** Readings go on in the same page without a reload, and a command is confirmed. */
   const flows = async (on) => {
     await diary.waitForState('live');
-    const before = await diary.points('Survivor');
-    await until('readings flow again', async () => (await diary.points('Survivor')) > before, 60_000);
+    const before = await diary.points(SURVIVOR);
+    await until('readings flow again', async () => (await diary.points(SURVIVOR)) > before, 60_000);
     await until('the thermostat obeys', async () => {
       if ((await thermostat.isHeating()) === on) return true;
-      if ((await diary.heater('Survivor').getAttribute('data-busy')) === null) await diary.heater('Survivor').click();
+      if ((await diary.heater(SURVIVOR).getAttribute('data-busy')) === null) await diary.heater(SURVIVOR).click();
       return false;
     }, 60_000);
   };

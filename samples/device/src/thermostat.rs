@@ -25,6 +25,9 @@ use crate::state::{Lamp, Message, Phase, State, words};
 /// How often the factory is asked while it does not answer.
 const FACTORY_RETRY: Duration = Duration::from_secs(2);
 
+/// What a blank thermostat says.
+const NO_CREDENTIALS: &str = "It has no credentials yet. Waiting for the factory.";
+
 /// How many messages a slow listener may be behind before it misses some.
 const MESSAGES: usize = 256;
 
@@ -189,7 +192,13 @@ impl Life {
             match self.switch_on().await {
                 Ok(driver) => break driver,
                 Err(error) => {
-                    tracing::debug!(event = "not_flashed", error = %format!("{error:#}"));
+                    let error = format!("{error:#}");
+                    if self
+                        .tell
+                        .send_if_modified(|state| state.notice.replace(NO_CREDENTIALS.to_owned()).is_none())
+                    {
+                        tracing::info!(event = "waits_for_credentials", error);
+                    }
                     tokio::time::sleep(FACTORY_RETRY).await;
                 }
             }

@@ -16,8 +16,8 @@ use crate::text::{Text, base64url};
 const LONGEST_WINDOW: u32 = 600;
 
 impl<const RX: usize, const TX: usize> Device<RX, TX> {
-    /// The button was pressed: opens a claim window, as soon as the DIdP can be told. Without effect while the device is owned
-    /// or a window is open.
+    /// The button was pressed: opens a claim window, as soon as the DIdP can be told; one that is open already is opened anew.
+    /// Without effect while the device is owned.
     pub fn press(&mut self, now: Millis) {
         self.now = self.now.max(now);
         // An open window is opened anew: somebody may have gone away with the old one half-way.
@@ -161,9 +161,15 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     }
 
     fn claim_answered(&mut self, answer: Answer<Claim>, random: &mut Random<'_>) -> Step {
-        let asked_anew = self.window.as_ref().is_some_and(|window| !window.open);
-        if asked_anew && matches!(answer, Answer::Ok(Claim::Granted(_))) {
-            // For the window before: the DIdP undoes it when it reads the new request, and there is no verifier for it any more.
+        let asked = self.window.as_ref().is_some_and(|window| !window.open);
+        if asked
+            && matches!(
+                answer,
+                Answer::Ok(Claim::Granted(_)) | Answer::Error(Refusal::AccessDenied | Refusal::Expired)
+            )
+        {
+            // Nobody can have decided on a window that is not open yet: this is about the one before, which the DIdP undoes
+            // when it reads the new request, and there is no verifier for it any more.
             return Step::Again;
         }
         self.awaiting = None;

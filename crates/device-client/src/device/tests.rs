@@ -252,6 +252,30 @@ fn a_second_press_opens_the_window_anew_and_a_press_of_an_owned_device_does_noth
 }
 
 #[test]
+fn what_comes_late_for_the_window_before_does_not_close_the_new_one() {
+    for late in [
+        r#"{"error":"expired_token"}"#,
+        r#"{"error":"access_denied"}"#,
+        r#"{"status":"granted","code":"old"}"#,
+    ] {
+        let mut world = World::new();
+        world.until(Phase::Ready);
+        world.device.press(world.now);
+        world.until(Phase::Claimable);
+        world.didp.mute = true;
+        world.device.press(world.now);
+        world.settle();
+        world.push("$oauth/claim/response", late);
+        world.settle();
+        world
+            .push("$oauth/claim/response", r#"{"status":"window_open","expires_in":120,"user_code":"1111"}"#);
+        world.settle();
+        assert_eq!(world.device.status().user_code.unwrap().as_str(), "1111", "{late}");
+        assert_eq!(world.stores, 0);
+    }
+}
+
+#[test]
 fn nothing_is_used_before_it_is_stored() {
     let mut world = World::new();
     world.until(Phase::Ready);

@@ -24,7 +24,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
 
 /// A write transaction; dropping it without a commit leaves nothing.
 pub type Tx = Transaction<'static, Sqlite>;
@@ -52,7 +52,10 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
-            .pragma("journal_size_limit", "67108864");
+            .pragma("journal_size_limit", "67108864")
+            // What was given up must not stay readable in free pages.
+            .pragma("secure_delete", "ON")
+            .disable_statement_logging();
         let named = || format!("database {}", file.display());
         // SQLite gives its companion files the mode of the database.
         std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).with_context(named)?;

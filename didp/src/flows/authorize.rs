@@ -39,6 +39,7 @@ pub struct ConsentRequest {
     sent_redirect_uri: String,
     state: Option<String>,
     challenge: String,
+    resource: Option<String>,
 }
 
 /// Why there is nothing to put before the owner.
@@ -156,7 +157,8 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
     if one("code_challenge_method")? != Some("S256") || !is_challenge(challenge) {
         return Err(error(OAuthErrorCode::InvalidRequest, "code_challenge_method must be S256"));
     }
-    if let Some(resource) = one("resource")?
+    let resource = one("resource")?;
+    if let Some(resource) = resource
         && !app.gateways.iter().any(|gateway| gateway.resource == resource)
     {
         return Err(error(OAuthErrorCode::InvalidTarget, "no such resource"));
@@ -197,6 +199,7 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
         sent_redirect_uri: sent_redirect_uri.to_owned(),
         state: state.map(str::to_owned),
         challenge: challenge.to_owned(),
+        resource: resource.map(str::to_owned),
         client_id: client.client_id,
         redirect_uri,
     })
@@ -244,6 +247,13 @@ pub async fn allow(
     }
     let mut change = Change::begin(app).await?;
     let gateway = home_gateway(app, &mut change, session.user).await?;
+    let wanted = request.resource.as_deref();
+    if wanted.is_some_and(|wanted| app.gateway(&gateway).is_none_or(|home| home.resource != wanted)) {
+        // The owner's devices are at another gateway (RFC 8707 §2).
+        let answer = [("error", OAuthErrorCode::InvalidTarget.as_str())];
+        let url = answer_url(app, &request.redirect_uri, request.state.as_deref(), &answer);
+        return Err(AuthorizeError::Redirect(url));
+    }
     let json = |names: &Vec<String>| serde_json::Value::from(names.clone()).to_string();
     let grant = Grant {
         id: 0,

@@ -57,7 +57,9 @@ fn is_alive(app: &App, node: &tokens::Node, grant: &grants::Grant) -> bool {
 }
 
 async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspection, Refusal> {
-    let mut conn = app.store.read().await?;
+    // One read transaction: what is granted and its `rev` must be of the same moment.
+    let mut reader = app.store.read().await?;
+    let mut conn = sqlx::Connection::begin(&mut *reader).await?;
     let Some(node) = tokens::by_access(&mut conn, access).await? else { return Ok(Introspection::INACTIVE) };
     let Some(grant) = grants::get(&mut conn, node.grant_id).await? else {
         return Ok(Introspection::INACTIVE);
@@ -79,6 +81,7 @@ async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspec
     if grant.is_device() && label.is_none() {
         return Ok(Introspection::INACTIVE);
     }
+    conn.commit().await?;
     Ok(Introspection::Active(Box::new(ActiveToken {
         active: True,
         iss: app.issuer_text().to_owned(),
@@ -100,7 +103,7 @@ async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspec
 /// The store cannot answer.
 pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantList, Refusal> {
     let mut list = GrantList { sub: sub.to_owned(), rev: 0, grants: Vec::new() };
-    // One read transaction: the list and its `rev` must be of the same moment.
+    // One read transaction, as above.
     let mut conn = app.store.read().await?;
     let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
     let Some(user) = users::by_pseudonym(&mut snapshot, &gateway.client_id, sub).await? else {

@@ -5,7 +5,7 @@ use didp::flows::authorize::{self, AuthorizeError, Choice, ChosenDevice, PageErr
 use serde_json::json;
 use service::secret;
 
-use crate::harness::{CALLBACK, Client, Didp, query, text};
+use crate::harness::{CALLBACK, Client, DEVELOPER, Didp, query, text};
 
 async fn check(
     didp: &Didp,
@@ -214,4 +214,27 @@ async fn a_device_claimed_later_joins_and_a_released_one_leaves() {
     assert_eq!(overview.apps[0].devices[0].command, ["Heater"]);
     assert!(account::release(&didp.app, &anna, &overview.devices[0].id).await.unwrap());
     assert_eq!(didp.introspect(&access).await["authorization_details"], json!([]));
+}
+
+#[tokio::test]
+async fn a_resource_is_the_owners_home_gateway_or_refused() {
+    let didp = Didp::start().await;
+    let anna = didp.owner("anna").await;
+    let client = didp.register_app("none").await;
+    let all = || Choice { read: true, future: true, ..Choice::default() };
+    let home = check(&didp, &client, |p| set(p, "resource", "http://ignite.test")).await.unwrap();
+    assert!(authorize::allow(&didp.app, &anna, &home, all()).await.is_ok());
+    let other = check(&didp, &client, |p| set(p, "resource", "http://other.test")).await.unwrap();
+    let refused = authorize::allow(&didp.app, &anna, &other, all()).await;
+    let Err(AuthorizeError::Redirect(url)) = refused else { panic!("{refused:?}") };
+    assert_eq!(query(&url, "error").as_deref(), Some("invalid_target"));
+}
+
+#[tokio::test]
+async fn an_http_redirect_elsewhere_is_for_operators_who_allow_it() {
+    let metadata = json!({"client_name": "App", "redirect_uris": ["http://192.0.2.7:8090/callback"]});
+    let strict = Didp::start().await;
+    assert_eq!(strict.json("/register", Some(DEVELOPER), &metadata).await.0, 400);
+    let lenient = Didp::start_with("allow_http_redirect = true").await;
+    assert_eq!(lenient.json("/register", Some(DEVELOPER), &metadata).await.0, 201);
 }

@@ -386,3 +386,19 @@ async fn checklist_30_two_logins_for_a_button_cancel_both() {
     assert_eq!(mqtt.ask("claim", &press(&device.verifier)).await["status"], "window_open");
     assert_eq!(claim::confirm(&didp.app, &thief, &device.code, "").await.unwrap(), Attempt::Contested);
 }
+
+#[tokio::test]
+async fn checklist_33_a_release_leaves_no_trace_of_label_and_name() {
+    let didp = Didp::start().await;
+    let anna = didp.owner("anna").await;
+    let (_device, _mqtt, tokens) = didp.claimed(&anna).await;
+    let label = text(&didp.introspect(&text(&tokens["access_token"])).await["label"]);
+    let overview = account::overview(&didp.app, &anna).await.unwrap();
+    let id = overview.devices[0].id.clone();
+    assert!(account::rename(&didp.app, &anna, &id, Some("Anna's secret bedroom")).await.unwrap());
+    assert!(didp.holds(&label) && didp.holds("Anna's secret bedroom"), "the search itself works");
+    assert!(account::release(&didp.app, &anna, &id).await.unwrap());
+    // Stopping folds the log into the file.
+    let didp = didp.restart().await;
+    assert!(!didp.holds(&label));
+}

@@ -147,11 +147,11 @@ impl Didp {
         self.dir.path()
     }
 
-    /// Every byte of the database file and its log.
-    pub(crate) fn database_bytes(&self) -> Vec<u8> {
+    /// True if the database file or its log holds this text anywhere.
+    pub(crate) fn holds(&self, needle: &str) -> bool {
         let mut bytes = std::fs::read(self.dir.path().join("didp.sqlite")).unwrap();
         bytes.extend(std::fs::read(self.dir.path().join("didp.sqlite-wal")).unwrap_or_default());
-        bytes
+        bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
     }
 
     /// A form POST; status and JSON (null if there is none).

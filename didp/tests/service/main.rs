@@ -10,6 +10,7 @@ mod gateways;
 mod harness;
 mod lines;
 mod mqtt;
+mod owners;
 mod program;
 mod registration;
 mod tokens;

@@ -35,6 +35,8 @@ const HIGH_WATER: usize = 64 * 1024;
 const READ: usize = 4 * 1024;
 /// Time for the last bytes of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Time and bytes that a client gets to see our last words before its connection is closed.
+const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024 * 1024);
 /// How often time is looked at; a token's end is noticed this much too late at most.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -141,6 +143,10 @@ where
                 }
             }
             _ = tick.tick() => {
+                client_in.give_back();
+                pcm_in.give_back();
+                exchange.to_client.give_back();
+                exchange.to_pcm.give_back();
                 allowance = around.packets_per_second;
                 if exchange.grant().has_ended(around.clock.now()) {
                     break Cause::TokenEnded;
@@ -159,7 +165,17 @@ where
         }
     };
     say_goodbye(cause, &mut exchange, (&mut client_write, client_out), (&mut pcm_write, pcm_out)).await;
+    if !client_in.ended {
+        linger(&mut client_read).await;
+    }
     cause
+}
+
+/// Takes what the other side still sends, for a short time. A socket that is closed with something unread in it is reset,
+/// and the last words to the client with it.
+pub(crate) async fn linger<R: AsyncRead + Unpin>(from: &mut R) {
+    let mut rest = from.take(LINGER.1);
+    let _ = timeout(LINGER.0, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// Judges the complete packets that have come, until one needs the caller, a buffer is full or the client's `allowance` is
@@ -249,6 +265,13 @@ impl Incoming {
     /// Length of the first packet, if it has come as a whole.
     fn frame(&self) -> Result<Option<usize>, mqtt_wire::Error> {
         Ok(frame_len(&self.bytes, self.longest)?.filter(|&length| self.bytes.len() >= length))
+    }
+
+    /// Gives memory back while there is nothing to keep in it: most sessions are silent most of the time.
+    fn give_back(&mut self) {
+        if self.bytes.is_empty() && self.bytes.capacity() > READ {
+            self.bytes = BytesMut::new();
+        }
     }
 
     /// Reads what there is; false at the end of the stream.

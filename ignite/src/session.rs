@@ -52,11 +52,17 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut client: Box<dyn Wire>) {
         },
     };
     cause.log("connection_refused", &connection);
-    let _ = timeout(REFUSAL, async {
-        client.write_all(&answer).await?;
+    say_last(&mut client, &answer).await;
+}
+
+async fn say_last(client: &mut Box<dyn Wire>, answer: &[u8]) {
+    let said = timeout(REFUSAL, async {
+        client.write_all(answer).await?;
         client.shutdown().await
-    })
-    .await;
+    });
+    if matches!(said.await, Ok(Ok(()))) {
+        relay::linger(client).await;
+    }
 }
 
 /// Reads the CONNECT; also what came behind it.
@@ -224,11 +230,7 @@ async fn relay(
 }
 
 async fn refuse(client: &mut Box<dyn Wire>, version: Version, cause: Cause) -> Cause {
-    let _ = timeout(REFUSAL, async {
-        client.write_all(&handshake::refusal(version, cause)).await?;
-        client.shutdown().await
-    })
-    .await;
+    say_last(client, &handshake::refusal(version, cause)).await;
     cause
 }
 

@@ -40,6 +40,17 @@ async fn a_revoked_grant_ends_its_session_within_a_second_and_no_other() {
 
 /// Checklist 40.
 #[tokio::test]
+async fn the_event_alone_ends_the_sessions_of_its_grant() {
+    let stack = Stack::start().await;
+    let (mut app, mut device, token) = app_and_device(&stack, Version::V5).await;
+    stack.didp.kill(&token);
+    stack.didp.say("revoked", "sid", "s-app");
+    app.expect_disconnect(0x87).await;
+    device.ping().await;
+}
+
+/// Checklist 40.
+#[tokio::test]
 async fn a_revoked_v311_session_is_closed_within_a_second() {
     let stack = Stack::start().await;
     let (mut app, _device, _) = app_and_device(&stack, Version::V311).await;

@@ -9,6 +9,8 @@ pub(crate) struct Queue {
     taken: usize,
 }
 
+/// What a silent session keeps.
+const KEPT: usize = 1024;
 /// Beyond this the taken part is cut off instead of waiting for an empty buffer.
 const COMPACT: usize = 64 * 1024;
 
@@ -32,10 +34,16 @@ impl Queue {
         if self.taken == self.bytes.len() {
             self.bytes.clear();
             self.taken = 0;
-            self.bytes.shrink_to(COMPACT);
         } else if self.taken > COMPACT {
             self.bytes.drain(..self.taken);
             self.taken = 0;
+        }
+    }
+
+    /// Gives memory back while there is nothing to keep in it.
+    pub(crate) fn give_back(&mut self) {
+        if self.is_empty() {
+            self.bytes.shrink_to(KEPT);
         }
     }
 

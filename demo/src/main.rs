@@ -99,7 +99,13 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     println!("\nStopping.");
     tree.stop()?;
-    stopped.map(|()| ExitCode::SUCCESS)
+    match stopped {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if format!("{error:#}").contains("in use") => {
+            Err(error.context("a port is taken; with --free-ports others are used"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn automatic(

@@ -164,7 +164,7 @@ async fn a_pcm_outlives_the_launcher_and_is_adopted() {
     let id = bench.id(&name).await;
     bench.stop().await;
     bench.start(10).await;
-    assert_eq!(bench.client.list().await.unwrap(), [name.clone()]);
+    assert_eq!(bench.client.list().await.unwrap(), std::slice::from_ref(&name));
     assert!(!bench.client.ensure(&name).await.unwrap().fresh);
     assert_eq!(bench.id(&name).await, id);
 

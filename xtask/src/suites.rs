@@ -132,6 +132,8 @@ fn node() -> anyhow::Result<()> {
 fn stock_clients() -> anyhow::Result<()> {
     let python = paho()?;
     npm_ci("samples/tpa/web")?;
+    // The stack takes the program that it finds beside the tests, which may be an old one.
+    Run::new(cargo(), &["build", "--locked", "-p", "pcm"]).go()?;
     let [one, other] = STOCK;
     Run::new(cargo(), &["test", "--locked", "-p", "e2e", "--test", one, "--test", other])
         .env("OAUTHING_PYTHON", python)

@@ -35,6 +35,8 @@ const HIGH_WATER: usize = 64 * 1024;
 const READ: usize = 4 * 1024;
 /// Time for the last bytes of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Time for the PCM to end a session whose grant may be over.
+const PCM_ENDS: Duration = Duration::from_secs(5);
 /// Time and bytes that a client gets to see our last words before its connection is closed.
 const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024 * 1024);
 /// How often time is looked at; a token's end is noticed this much too late at most.
@@ -165,10 +167,28 @@ where
         }
     };
     say_goodbye(cause, &mut exchange, (&mut client_write, client_out), (&mut pcm_write, pcm_out)).await;
-    if !client_in.ended {
-        linger(&mut client_read).await;
-    }
+    let parting = async {
+        if !client_in.ended {
+            linger(&mut client_read).await;
+        }
+    };
+    let ending = async {
+        if may_end_the_grant(cause) {
+            let mut nobody = tokio::io::sink();
+            tokio::select! {
+                _ = timeout(PCM_ENDS, tokio::io::copy(&mut pcm_read, &mut nobody)) => {}
+                () = around.shutdown.begun() => {}
+            }
+        }
+    };
+    tokio::join!(parting, ending);
     cause
+}
+
+/// True if the grant may be over with the session. The PCM then ends the session by itself when it gets the new grants, and
+/// drops its will. A connection that only breaks would have the will published, under a grant that is gone.
+fn may_end_the_grant(cause: Cause) -> bool {
+    matches!(cause, Cause::Revoked | Cause::Unchecked | Cause::TokenEnded)
 }
 
 /// Takes what the other side still sends, for a short time. A socket that is closed with something unread in it is reset,
@@ -247,7 +267,9 @@ async fn say_goodbye<C, P>(
     if left {
         let _ = timeout(GOODBYE, pcm_out.write_all(pcm, &mut exchange.to_pcm)).await;
     }
-    let _ = timeout(GOODBYE, pcm.shutdown()).await;
+    if !may_end_the_grant(cause) {
+        let _ = timeout(GOODBYE, pcm.shutdown()).await;
+    }
     if cause != Cause::ClientBlocked && cause != Cause::ClientGone {
         let _ = timeout(GOODBYE, client_out.write_all(client, &mut exchange.to_client)).await;
     }

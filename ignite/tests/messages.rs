@@ -137,6 +137,30 @@ async fn a_will_is_published_under_the_devices_label_when_it_is_gone() {
     }
 }
 
+/// Checklist 39: the will of a session whose grant was revoked is not published, even if the PCM hears of it later than the
+/// session does.
+#[tokio::test]
+async fn a_will_does_not_outlive_its_grant() {
+    let parties = parties().await;
+    let command = format!("c/{}/heater", parties.handle().await);
+    let other = parties.stack.didp.add_app("owner", "s-other", json!([app_detail("label1", &["command"])]));
+    parties.stack.didp.say("changed", "sub", "owner");
+    let mut device = parties.client(Version::V5, "device", &parties.device).await;
+    device.subscribe(1, &["c/#"]).await;
+    let mut app = parties.stack.connect().await;
+    let connect = Connect { will: Some(will(&command, &[])), ..bearer(Version::V5, "app", &parties.app) };
+    assert_eq!(app.connect(connect).await, 0);
+    parties.stack.didp.kill(&parties.app);
+    parties.stack.didp.say("revoked", "sid", "s-app");
+    app.expect_disconnect(0x87).await;
+    drop(app);
+    parties.stack.didp.revoke("owner", "s-app");
+    let mut other_app = parties.client(Version::V5, "other", &other).await;
+    let handle = ignite::keys::Keys::derive(&service::secret::Key::new([42; 32])).handle("s-other", "label1");
+    assert_eq!(other_app.publish_acked(1, &format!("c/{handle}/heater"), b"next").await, 0);
+    assert_eq!(device.message().await.payload, b"next");
+}
+
 /// Checklist 35.
 #[tokio::test]
 async fn a_will_that_is_not_granted_refuses_the_connection() {

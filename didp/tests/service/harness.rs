@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) const MANUFACTURER: &str = "initial access token of the manufacturer";
+const BIG_MANUFACTURER: &str = "initial access token of a manufacturer with a large quota";
 pub(crate) const DEVELOPER: &str = "initial access token of the developer";
 pub(crate) const GATEWAY: (&str, &str) = ("ignite", "secret of the first gateway");
 pub(crate) const OTHER_GATEWAY: (&str, &str) = ("other", "secret of the second gateway");
@@ -51,6 +52,7 @@ impl Didp {
         didp::keys::init(&dir.path().join("keys")).unwrap();
         for (name, text) in [
             ("manufacturer", MANUFACTURER),
+            ("big", BIG_MANUFACTURER),
             ("developer", DEVELOPER),
             ("ignite", GATEWAY.1),
             ("other", OTHER_GATEWAY.1),
@@ -88,6 +90,10 @@ impl Didp {
             name = "Maker"
             initial_access_token_file = "manufacturer"
             quota = 50
+            [[manufacturer]]
+            id = "big"
+            name = "Big Maker"
+            initial_access_token_file = "big"
             [[developer]]
             id = "developer"
             name = "Developer"
@@ -195,7 +201,8 @@ impl Didp {
 
     /// A device fresh from the factory.
     pub(crate) async fn device(&self, confirm: &str) -> Device {
-        let (status, answer) = self.json("/register", Some(MANUFACTURER), &device_metadata(confirm)).await;
+        let (status, answer) =
+            self.json("/register", Some(BIG_MANUFACTURER), &device_metadata(confirm)).await;
         assert_eq!(status, 201, "{answer}");
         let uru = answer["user_registration_uri"].as_str().unwrap();
         Device {

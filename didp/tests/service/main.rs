@@ -13,4 +13,5 @@ mod mqtt;
 mod owners;
 mod program;
 mod registration;
+mod schedules;
 mod tokens;

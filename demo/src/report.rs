@@ -58,7 +58,7 @@ pub(crate) struct Latency {
 impl Latency {
     /// From microseconds.
     pub(crate) fn of(microseconds: &Histogram<u64>) -> Self {
-        let ms = |microseconds: u64| Duration::from_micros(microseconds).as_secs_f64() * 1_000.0;
+        let ms = |microseconds: u64| microseconds as f64 / 1_000.0;
         Self {
             messages: microseconds.len(),
             p50_ms: ms(microseconds.value_at_quantile(0.5)),

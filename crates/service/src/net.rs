@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,7 +70,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// At most `connections` in all and `per_address` from one address.
+    /// At most `connections` in all and `per_address` from one address (see [`network`]).
     pub fn new(connections: usize, per_address: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(connections)), per_address, addresses: Arc::default() }
     }
@@ -78,6 +78,7 @@ impl Admission {
     /// A place for a connection from `address`; `None` if there is none left.
     pub fn admit(&self, address: IpAddr) -> Option<Permit> {
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let address = network(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let count = addresses.entry(address).or_default();
         if *count >= self.per_address {
@@ -85,6 +86,14 @@ impl Admission {
         }
         *count += 1;
         Some(Permit { address, addresses: Arc::clone(&self.addresses), _all: all })
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host may draw its addresses from (RFC 4291 §2.5.1).
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
     }
 }
 
@@ -115,6 +124,7 @@ where
 {
     let Listener { tcp, tls } = listener;
     let tls = tls.map(TlsAcceptor::from);
+    let mut refusals = Refusals::default();
     loop {
         let accepted = tokio::select! {
             () = shutdown.begun() => return,
@@ -130,7 +140,7 @@ where
             }
         };
         let Some(permit) = admission.admit(peer.ip()) else {
-            tracing::warn!(event = "connection_refused", reason = "too many connections");
+            refusals.tell(Instant::now());
             continue;
         };
         let (tls, session) = (tls.clone(), session.clone());
@@ -146,6 +156,26 @@ where
                 },
             }
         });
+    }
+}
+
+/// Says at most once a second that connections were refused, and how many: a flood must not choose the log's volume.
+#[derive(Default)]
+struct Refusals {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| now.duration_since(told) < Duration::from_secs(1)) {
+            return None;
+        }
+        self.told = Some(now);
+        let count = std::mem::take(&mut self.count);
+        tracing::warn!(event = "connections_refused", reason = "too many connections", count);
+        Some(count)
     }
 }
 
@@ -208,6 +238,23 @@ impl AsyncWrite for Stream {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[test]
+    fn a_host_with_many_ipv6_addresses_is_one() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_one_line_a_second() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.tell(start), Some(1));
+        assert_eq!((0..99).find_map(|_| refusals.tell(start)), None);
+        assert_eq!(refusals.tell(start + Duration::from_secs(1)), Some(100));
+    }
 
     #[tokio::test]
     async fn beyond_the_bound_a_connection_is_closed_and_a_free_place_is_used_again() {

@@ -11,6 +11,7 @@ use mqtt_wire::{Connect, Packet, PacketType, ReasonCode, Version, frame_len};
 use service::secret::random_bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cause::Cause;
@@ -106,6 +107,8 @@ async fn handshake(
 struct Opened {
     grant: Arc<Grant>,
     live: Registered,
+    /// Heard from the registration on, so that what was ordered while the PCM was being connected is not lost.
+    orders: watch::Receiver<Order>,
     pcm: UnixStream,
     connack: BytesMut,
     /// What the PCM sent behind its CONNACK.
@@ -133,11 +136,12 @@ async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) ->
 
     let registered = gateway.sessions.register(Arc::clone(&grant), token, limits.sessions_per_grant);
     let live = registered.ok_or(Cause::Quota)?;
+    let mut orders = live.orders();
     if didp.seen() != seen {
         // Something happened between the answer and the registration; nobody else would tell this session.
         changes::introspect_again(gateway, &live).await?;
     }
-    let grant = match &*live.orders().borrow() {
+    let grant = match &*orders.borrow_and_update() {
         Order::Under(grant) => Arc::clone(grant),
         Order::End(_) => return Err(Cause::InactiveToken),
     };
@@ -148,7 +152,7 @@ async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) ->
         (pcm, connack, pcm_bytes) = connect_pcm(gateway, &didp, &grant, &client, &hello).await?;
     }
     let assigned = is_assigned.then_some(client_id);
-    Ok(Opened { grant, live, pcm, connack, pcm_bytes, assigned })
+    Ok(Opened { grant, live, orders, pcm, connack, pcm_bytes, assigned })
 }
 
 /// A connection to the PCM, its answer to CONNECT, and what came behind it.
@@ -197,7 +201,7 @@ async fn relay(
     opened: Opened,
     client_bytes: BytesMut,
 ) -> Cause {
-    let Opened { grant, live, pcm, connack, pcm_bytes, assigned } = opened;
+    let Opened { grant, live, orders, pcm, connack, pcm_bytes, assigned } = opened;
     let limits = &gateway.limits;
     let connack = match Packet::decode(&connack, connect.version) {
         Ok(Packet::ConnAck(connack)) if connack.reason.is_success() => connack,
@@ -217,7 +221,7 @@ async fn relay(
     let mut exchange = Exchange::new(terms, Arc::clone(&gateway.keys), grant);
     exchange.to_client.push_raw(&hello);
     let around = Surroundings {
-        orders: live.orders(),
+        orders,
         reauthenticate: reauthentication(gateway, &live),
         clock: &gateway.clock,
         shutdown: &gateway.shutdown,

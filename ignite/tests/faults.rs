@@ -75,6 +75,26 @@ async fn a_revocation_that_overtakes_the_introspection_counts() {
     }
 }
 
+/// Checklist 40: between registration and the first packet the PCM is connected, which takes a while; an order that comes
+/// then is heard.
+#[tokio::test]
+async fn a_revocation_while_the_pcm_is_connected_counts() {
+    let stack = Stack::start().await;
+    let token = stack.didp.add_app("owner", "s-app", json!([app_detail("label1", &["read"])]));
+    stack.didp.set_grants_wait(true);
+    let mut client = stack.connect().await;
+    client.version = Version::V5;
+    client.send(&Packet::Connect(bearer(Version::V5, "c", &token))).await;
+    until("the PCM is being connected", async || stack.didp.facts().grant_requests == 1).await;
+    // Only the token: the PCM does not know that it is dead.
+    stack.didp.kill(&token);
+    stack.didp.say("changed", "sub", "owner");
+    until("the session was asked about", async || stack.didp.facts().asked.len() == 2).await;
+    stack.didp.set_grants_wait(false);
+    assert_eq!(client.connack().await, 0);
+    client.expect_disconnect(0x87).await;
+}
+
 /// PCMs outlive the gateway: a session that a client keeps is found again, and the PCM takes the new control connection.
 #[tokio::test]
 async fn a_restarted_gateway_finds_its_pcms() {

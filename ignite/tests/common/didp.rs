@@ -35,6 +35,8 @@ pub struct Facts {
     pub hangs: bool,
     /// The next token that is asked about dies when its answer is made, before it arrives; its grant stays.
     pub revoke_next: bool,
+    /// Questions about grants are answered once this is false again.
+    pub grants_wait: bool,
     /// Tokens that were asked about.
     pub asked: Vec<String>,
     /// How often grants were asked for.
@@ -159,6 +161,12 @@ impl Didp {
         self.say("changed", "sub", owner);
     }
 
+    /// Answers questions about grants, or lets them wait.
+    pub fn set_grants_wait(&self, wait: bool) {
+        self.facts().grants_wait = wait;
+        self.shared.changed.send_replace(());
+    }
+
     /// Goes away or comes back.
     pub fn set_down(&self, down: bool) {
         self.facts().down = down;
@@ -223,8 +231,12 @@ async fn grants(
     headers: HeaderMap,
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
-    let mut facts = shared.facts.lock().unwrap();
-    facts.grant_requests += 1;
+    let mut changed = shared.changed.subscribe();
+    shared.facts.lock().unwrap().grant_requests += 1;
+    while shared.facts.lock().unwrap().grants_wait {
+        changed.changed().await.unwrap();
+    }
+    let facts = shared.facts.lock().unwrap();
     if let Some(refused) = refused(&headers, &facts) {
         return refused;
     }

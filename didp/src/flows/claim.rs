@@ -2,7 +2,8 @@
 //!
 //! A photograph of the printed code is worth nothing: a claim needs a press on the device within two minutes and the digits
 //! that the device shows at that moment. Opening the page changes nothing; the first right answer takes the device. Unknown,
-//! owned and unpressed codes all look the same. What the consent made is undone unless the device reports in time.
+//! owned and unpressed codes, wrong digits and too many tries all look the same, and each costs one commit. What the consent
+//! made is undone unless the device reports in time.
 
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ use crate::store::grants::{self, Grant};
 use crate::store::ownerships::{self, Ownership};
 use crate::store::{clients, tokens, users};
 
-/// Wrong answers that one login may give in a window.
-const TRIES_PER_LOGIN: i64 = 3;
+/// Wrong answers that one person may give for a code in the length of a window, whatever the code is.
+const TRIES_PER_PERSON: i64 = 3;
+/// Codes for which one person may have wrong answers counted at once; it bounds what is kept, and harvesting.
+const CODES_PER_PERSON: i64 = 64;
 /// Wrong answers that a window takes before it closes.
 const TRIES_PER_WINDOW: i64 = 10;
 /// How long a page waits for a change before it is told that there was none.
@@ -46,10 +49,8 @@ pub enum Attempt {
         /// 43 characters.
         ticket: String,
     },
-    /// Unknown, owned, not pressed, or wrong digits; which one is not said.
+    /// Unknown, owned, not pressed, wrong digits, or too many tries; which one is not said.
     NoMatch,
-    /// This login gave too many wrong answers.
-    TooManyTries,
     /// Two logins at once want a device without a display; both were cancelled.
     Contested,
 }
@@ -162,6 +163,62 @@ pub async fn connection_lost(app: &App, client_id: &str, connection: i64) -> Res
 pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> Result<Attempt, Refusal> {
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
+    let counted = app.keys.mac(Purpose::Session, &[b"tries ", code.as_bytes()]);
+    let (tries, codes) = claims::tries(change.conn(), session.user, counted.as_bytes(), now).await?;
+    // Judged before anything of the device is looked at.
+    if tries >= TRIES_PER_PERSON || (tries == 0 && codes >= CODES_PER_PERSON) {
+        return Ok(Attempt::NoMatch);
+    }
+    let judged = judge(app, &mut change, session, code, typed).await?;
+    if !matches!(judged, Judged::Taken { .. }) {
+        let until = now + app.config.lifetimes.claim_window;
+        claims::count_try(change.conn(), session.user, counted.as_bytes(), now, until).await?;
+    }
+    change.commit(app).await?;
+    match judged {
+        Judged::NoMatch => Ok(Attempt::NoMatch),
+        Judged::Exhausted(claim) => {
+            tracing::warn!(event = "claim_window_exhausted");
+            app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+            Ok(Attempt::NoMatch)
+        }
+        Judged::Contested(claim) => {
+            tracing::warn!(event = "claim_contested");
+            app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+            Ok(Attempt::Contested)
+        }
+        Judged::Taken { claim, ticket } => {
+            if claim.state == "open" {
+                let seconds = app.config.lifetimes.claim_decision;
+                app.hub.send(&claim.device, claim.connection, ClaimMessage::Taken(seconds));
+            }
+            Ok(Attempt::Matched { ticket })
+        }
+    }
+}
+
+/// What an answer comes to; whoever must be told is told after the commit.
+enum Judged {
+    NoMatch,
+    /// The window took too many wrong answers and is closed.
+    Exhausted(Claim),
+    /// A second one wanted a device without a display; the claim is undone.
+    Contested(Claim),
+    /// The claim as it was before this login took it.
+    Taken {
+        claim: Claim,
+        ticket: String,
+    },
+}
+
+async fn judge(
+    app: &App,
+    change: &mut Change,
+    session: &Session,
+    code: &str,
+    typed: &str,
+) -> Result<Judged, Refusal> {
+    let now = app.clock.now();
     let mut device = None;
     for candidate in app.keys.candidates(Purpose::RegistrationCode, &[code.as_bytes()]) {
         device = clients::device_by_code(change.conn(), candidate.as_bytes()).await?;
@@ -169,10 +226,10 @@ pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> R
             break;
         }
     }
-    let Some(device) = device else { return Ok(Attempt::NoMatch) };
+    let Some(device) = device else { return Ok(Judged::NoMatch) };
     let owned = ownerships::of_device(change.conn(), &device.client_id).await?;
     if owned.is_some_and(|owned| owned.state != "suspended" || owned.user_id != session.user) {
-        return Ok(Attempt::NoMatch);
+        return Ok(Judged::NoMatch);
     }
     let claim = claims::alive(change.conn(), &device.client_id)
         .await?
@@ -181,78 +238,49 @@ pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> R
         if device.confirm == "press" {
             let until = now + app.config.lifetimes.claim_window;
             claims::wait(change.conn(), &device.client_id, session.id, until).await?;
-            change.commit(app).await?;
         }
-        return Ok(Attempt::NoMatch);
+        return Ok(Judged::NoMatch);
     };
     if claim.confirm == "press" {
         let taken_by_another = claim.state == "taken" && claim.session_id != Some(session.id);
         if taken_by_another
             || claims::others_waiting(change.conn(), &claim.device, session.id, now).await? > 0
         {
-            return contest(app, change, &claim).await;
+            return contest(app, change, claim).await;
         }
-    } else {
-        let tries = claims::tries_of(change.conn(), claim.id, session.id).await?;
-        if tries >= TRIES_PER_LOGIN {
-            return Ok(Attempt::TooManyTries);
-        }
-        if !is_right(app, &claim, typed) {
-            return wrong_answer(app, change, &claim, session, tries + 1).await;
-        }
+    } else if !is_right(app, &claim, typed) {
+        return wrong_digits(app, change, claim).await;
     }
     let ticket = secret::random_token::<32>();
     let hash = app.keys.mac(Purpose::Session, &[b"ticket ", ticket.as_bytes()]);
     let deadline = now + app.config.lifetimes.claim_decision;
     if !claims::take(change.conn(), claim.id, session.id, session.user, hash.as_bytes(), deadline).await? {
-        return Ok(Attempt::NoMatch);
+        return Ok(Judged::NoMatch);
     }
     change.claim_changed();
-    change.commit(app).await?;
-    if claim.state == "open" {
-        app.hub.send(
-            &claim.device,
-            claim.connection,
-            ClaimMessage::Taken(app.config.lifetimes.claim_decision),
-        );
-    }
-    Ok(Attempt::Matched { ticket })
+    Ok(Judged::Taken { claim, ticket })
 }
 
-async fn wrong_answer(
-    app: &App,
-    mut change: Change,
-    claim: &Claim,
-    session: &Session,
-    tries: i64,
-) -> Result<Attempt, Refusal> {
+async fn wrong_digits(app: &App, change: &mut Change, claim: Claim) -> Result<Judged, Refusal> {
     // Once the device is taken, digits count for nothing: they must not become a way to push out who was first.
     if claim.state != "open" {
-        return Ok(Attempt::NoMatch);
+        return Ok(Judged::NoMatch);
     }
-    claims::count_try(change.conn(), claim.id, session.id).await?;
-    let exhausted = claim.tries + 1 >= TRIES_PER_WINDOW;
-    if exhausted {
-        ownership::roll_back(app, &mut change, claim, "exhausted").await?;
+    claims::count_wrong(change.conn(), claim.id).await?;
+    if claim.tries + 1 < TRIES_PER_WINDOW {
+        return Ok(Judged::NoMatch);
     }
-    change.commit(app).await?;
-    if exhausted {
-        tracing::warn!(event = "claim_window_exhausted");
-        app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
-    }
-    Ok(if tries >= TRIES_PER_LOGIN { Attempt::TooManyTries } else { Attempt::NoMatch })
+    ownership::roll_back(app, change, &claim, "exhausted").await?;
+    Ok(Judged::Exhausted(claim))
 }
 
-async fn contest(app: &App, mut change: Change, claim: &Claim) -> Result<Attempt, Refusal> {
+async fn contest(app: &App, change: &mut Change, claim: Claim) -> Result<Judged, Refusal> {
     if !matches!(claim.state.as_str(), "open" | "taken") {
-        return Ok(Attempt::NoMatch);
+        return Ok(Judged::NoMatch);
     }
-    ownership::roll_back(app, &mut change, claim, "contested").await?;
+    ownership::roll_back(app, change, &claim, "contested").await?;
     claims::forget_waiting(change.conn(), &claim.device).await?;
-    change.commit(app).await?;
-    tracing::warn!(event = "claim_contested");
-    app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
-    Ok(Attempt::Contested)
+    Ok(Judged::Contested(claim))
 }
 
 /// How the claim of this ticket stands; none if it is not this login's, unknown, or long over.

@@ -137,27 +137,35 @@ pub async fn note_grant(conn: &mut Conn, id: i64, grant: i64, ownership: &str) -
     Ok(())
 }
 
-/// How often this login answered wrongly in this window.
-pub async fn tries_of(conn: &mut Conn, id: i64, session: i64) -> sqlx::Result<i64> {
-    let tries: Option<i64> =
-        sqlx::query_scalar("SELECT tries FROM claim_tries WHERE claim_id = ? AND session_id = ?")
-            .bind(id)
-            .bind(session)
-            .fetch_optional(conn)
-            .await?;
-    Ok(tries.unwrap_or(0))
+/// How often this person answered wrongly for this code, and for how many codes, as far as it still counts.
+pub async fn tries(conn: &mut Conn, user: i64, code: &[u8], now: i64) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "SELECT coalesce(sum(tries) FILTER (WHERE code = ?2), 0), count(*) FROM claim_tries WHERE user_id = ?1 AND until > ?3",
+    )
+    .bind(user)
+    .bind(code)
+    .bind(now)
+    .fetch_one(conn)
+    .await
 }
 
-/// Counts a wrong answer, for the login and for the window.
-pub async fn count_try(conn: &mut Conn, id: i64, session: i64) -> sqlx::Result<()> {
+/// Counts a person's wrong answer for a code; it counts until `until`, and those before with it.
+pub async fn count_try(conn: &mut Conn, user: i64, code: &[u8], now: i64, until: i64) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO claim_tries (claim_id, session_id, tries) VALUES (?, ?, 1)
-         ON CONFLICT (claim_id, session_id) DO UPDATE SET tries = tries + 1",
+        "INSERT INTO claim_tries (user_id, code, tries, until) VALUES (?1, ?2, 1, ?4)
+         ON CONFLICT (user_id, code) DO UPDATE SET tries = CASE WHEN until > ?3 THEN tries + 1 ELSE 1 END, until = ?4",
     )
-    .bind(id)
-    .bind(session)
-    .execute(&mut *conn)
+    .bind(user)
+    .bind(code)
+    .bind(now)
+    .bind(until)
+    .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Counts a wrong answer for the window.
+pub async fn count_wrong(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE claims SET tries = tries + 1 WHERE id = ?").bind(id).execute(conn).await?;
     Ok(())
 }

@@ -13,7 +13,7 @@ pub async fn delete_expired(
 ) -> sqlx::Result<bool> {
     // A dead or ended node stays for a day, so that presenting it is still told from a made-up one.
     const DAY: i64 = 86_400;
-    let statements: [(&'static str, i64); 6] = [
+    let statements: [(&'static str, i64); 7] = [
         ("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ?)", now),
         ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= ? LIMIT ?)", now - DAY),
         (
@@ -24,6 +24,11 @@ pub async fn delete_expired(
         (
             "DELETE FROM claim_waiting WHERE (device, session_id) IN
              (SELECT device, session_id FROM claim_waiting WHERE until <= ? LIMIT ?)",
+            now,
+        ),
+        (
+            "DELETE FROM claim_tries WHERE (user_id, code) IN
+             (SELECT user_id, code FROM claim_tries WHERE until <= ? LIMIT ?)",
             now,
         ),
         (

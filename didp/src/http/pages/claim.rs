@@ -29,7 +29,6 @@ pub(super) async fn open(
     let w = &ENGLISH;
     let problem = match query.as_deref() {
         Some("no-match") => Some(w.no_match),
-        Some("too-many") => Some(w.too_many_tries),
         Some("contested") => Some(w.contested),
         _ => None,
     };
@@ -51,7 +50,6 @@ pub(super) async fn confirm(
     let there = match claim::confirm(&app, &owner.session, &code, &typed).await? {
         Attempt::Matched { ticket } => format!("/claim/{ticket}"),
         Attempt::NoMatch => format!("{page}?no-match"),
-        Attempt::TooManyTries => format!("{page}?too-many"),
         Attempt::Contested => format!("{page}?contested"),
     };
     Ok(Redirect::to(&there).into_response())

@@ -124,24 +124,34 @@ async fn a_device_that_does_not_finish_in_time_is_not_owned() {
     browser.get("/account").await.says(StatusCode::OK, "No device yet");
 }
 
+/// Checklist 30: the answers are the same over four tries, whatever the code is; the right digits after three wrong ones too.
 #[tokio::test]
-async fn wrong_digits_are_limited() {
+async fn wrong_answers_are_limited_and_the_limit_tells_nothing() {
     let site = Site::start().await;
-    let device = site.device("code").await;
-    let mut browser = site.owner().await;
-    let (_seat, digits) = site.press(&device).await;
+    let pressed = site.device("code").await;
+    let (_seat, digits) = site.press(&pressed).await;
     let wrong = if digits == "0000" { "0001" } else { "0000" };
-    let ends: Vec<String> = {
-        let mut ends = Vec::new();
-        for _ in 0..4 {
-            ends.push(browser.post(&device.page, &[("user_code", wrong)]).await.location().to_owned());
+    let unpressed = site.device("code").await;
+    let button = site.device("press").await;
+    let unknown = "/r/AAAAAAAAAAAAAAAAAAAAAA".to_owned();
+    let mut browser = site.owner().await;
+    let mut told = Vec::new();
+    for page in [&pressed.page, &unpressed.page, &button.page, &unknown] {
+        let mut answers = Vec::new();
+        for typed in [wrong, wrong, wrong, digits.as_str()] {
+            let answer = browser.post(page, &[("user_code", typed)]).await;
+            answers.push(answer.location().replace(page.as_str(), ""));
+            answers.push(browser.get(answer.location()).await.body.replace(page.as_str(), ""));
         }
-        ends
-    };
-    assert!(ends[0].ends_with("?no-match") && ends[3].ends_with("?too-many"), "{ends:?}");
-    let right = browser.post(&device.page, &[("user_code", &digits)]).await;
-    assert!(right.location().ends_with("?too-many"), "the right digits come too late");
-    browser.get(right.location()).await.says(StatusCode::OK, "Too many tries");
+        assert!(answers.iter().step_by(2).all(|there| there == "?no-match"), "{answers:?}");
+        told.push(answers);
+    }
+    assert!(told.windows(2).all(|pair| pair[0] == pair[1]));
+    browser.get(&format!("{unknown}?no-match")).await.says(StatusCode::OK, "After three wrong tries");
+
+    site.app.clock.advance(site.app.config.lifetimes.claim_window);
+    let (_seat, digits) = site.press(&unpressed).await;
+    browser.type_code(&unpressed, &digits).await;
 }
 
 #[tokio::test]

@@ -36,12 +36,14 @@ pub(crate) async fn listen(gateway: Arc<Gateway>, didp: Arc<Didp>) {
 async fn reconnect(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
     let mut wait = RETRY.0;
     let mut last_check = Instant::now();
+    let mut is_first = true;
     loop {
         let ended = match follow(gateway, didp, &mut wait).await {
             Ok(never) => match never {},
             Err(ended) => ended,
         };
-        if didp.listening.swap(false, Ordering::AcqRel) {
+        if didp.listening.swap(false, Ordering::AcqRel) || is_first {
+            is_first = false;
             last_check = Instant::now();
             tracing::warn!(event = "events_lost", issuer = didp.issuer, reason = %ended,
                 "revocations do not come in; live sessions are asked about one by one");

@@ -1,6 +1,6 @@
 //! A grant as the gateway applies it: made once from an introspection answer, then only read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use oauth_wire::{Action, ActiveToken, AuthorizationDetail, Channel, ScopeToken};
 
@@ -52,6 +52,9 @@ pub struct AppRole {
     pub devices: Vec<SharedDevice>,
     by_handle: HashMap<String, usize>,
     by_label: HashMap<String, usize>,
+    /// Every channel that may be read of some device, each once: what a filter with a wildcard for the device is judged by,
+    /// however many devices there are.
+    readable: BTreeSet<String>,
 }
 
 /// One device as shared with one app.
@@ -120,7 +123,13 @@ impl AppRole {
             devices.iter().enumerate().map(|(index, device)| (name(device).clone(), index)).collect()
         };
         let (by_handle, by_label) = (index(|device| &device.handle), index(|device| &device.label));
-        Self { may_read, devices, by_handle, by_label }
+        let readable = devices.iter().flat_map(|device| device.read.iter().cloned()).collect();
+        Self { may_read, devices, by_handle, by_label, readable }
+    }
+
+    /// Channels that may be read of some device, each once.
+    pub fn readable(&self) -> impl Iterator<Item = &str> {
+        self.readable.iter().map(String::as_str)
     }
 
     /// The device that the app calls `handle`.

@@ -80,6 +80,16 @@ impl Grant {
         }
     }
 
+    /// True if a message that was delivered on the client's `topic` would be delivered now, too.
+    pub fn may_still_receive(&self, topic: &str) -> bool {
+        match &self.role {
+            Role::Device(device) => device.subscribe && topic.starts_with("c/"),
+            Role::App(app) => {
+                app.addressed(topic, "d/").is_some_and(|(device, channel)| device.may_read(channel))
+            }
+        }
+    }
+
     /// The client's name of a delivered message's Response Topic; `None` if it has no name there and must be left out.
     pub fn response_down(&self, response: &str) -> Option<String> {
         match &self.role {
@@ -137,11 +147,14 @@ impl AppRole {
     }
 
     fn filter_up(&self, filter: &str) -> Option<String> {
-        let may_match = match filter {
-            "d/#" => self.may_read,
-            _ => self.devices.iter().any(|device| {
-                device.read.iter().any(|channel| matches(filter, &format!("d/{}/{channel}", device.handle)))
-            }),
+        let can_match = |channel: &str, device: &str| matches(filter, &format!("d/{device}/{channel}"));
+        let may_match = match filter.split('/').nth(1) {
+            _ if filter == "d/#" => self.may_read,
+            // Whatever stands for the device matches the wildcard.
+            None | Some("+" | "#") => self.readable().any(|channel| can_match(channel, "any")),
+            Some(handle) => self
+                .by_handle(handle)
+                .is_some_and(|device| device.read.iter().any(|channel| can_match(channel, handle))),
         };
         if may_match { self.translate_filter(filter) } else { None }
     }

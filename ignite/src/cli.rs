@@ -130,6 +130,7 @@ async fn healthcheck(url: &str) -> anyhow::Result<()> {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(5))
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .build()?;
     let answer = client.get(url).send().await.context("no answer")?;
     anyhow::ensure!(answer.status().is_success(), "answered {}", answer.status());

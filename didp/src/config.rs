@@ -158,6 +158,8 @@ pub struct Lifetimes {
     pub claim_window: i64,
     /// From the right answer to the owner's decision.
     pub claim_decision: i64,
+    /// How long nobody else may have asked for a device without a display before it is given; 0 to 60, less than `claim_decision`.
+    pub press_settle_seconds: i64,
     /// From the owner's consent to the device's report that it stored its record.
     pub claim_completion: i64,
     /// An authorization code; 60 at most.
@@ -190,6 +192,7 @@ impl Default for Lifetimes {
         Self {
             claim_window: 120,
             claim_decision: 300,
+            press_settle_seconds: 15,
             claim_completion: 120,
             authorization_code: 60,
             app_access_token: 3_600,
@@ -291,6 +294,11 @@ impl Config {
         }
         if !(1..=60).contains(&self.lifetimes.authorization_code) {
             return wrong("lifetimes", 0, "authorization_code", "must be 1 to 60 seconds".into());
+        }
+        let settle = self.lifetimes.press_settle_seconds;
+        if !(0..=60).contains(&settle) || settle >= self.lifetimes.claim_decision {
+            let what = "must be 0 to 60 seconds and less than claim_decision";
+            return wrong("lifetimes", 0, "press_settle_seconds", what.into());
         }
         if self.gateway.is_empty() {
             return wrong("", 0, "issuer", "a [[gateway]] is needed: every token names its audience".into());
@@ -433,6 +441,7 @@ port = 8883
             (TEXT.replace("http://other.test", "http://ignite.test"), 16, "resource"),
             (format!("{TEXT}[listen]\nhttp = \"127.0.0.1:1\"\nmqtts = \"127.0.0.1:2\"\n"), 22, "mqtts"),
             (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
+            (format!("{TEXT}[lifetimes]\npress_settle_seconds = 61\n"), 21, "press_settle_seconds"),
         ];
         for (text, line, key) in cases {
             let mistake = parse(&text).unwrap().check().unwrap_err();

@@ -1,4 +1,4 @@
-//! What happens by the passing of time alone: claims that were not completed are undone, grants end, expired rows go.
+//! What happens by the passing of time alone: claims settle, or are undone if they were not completed, grants end, expired rows go.
 
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(app: App) {
 pub async fn sweep(app: &App) -> Result<(), Refusal> {
     let batch = usize::try_from(BATCH).unwrap_or(usize::MAX);
     while claim::expire(app, BATCH).await? >= batch {}
+    claim::settle(app, BATCH).await?;
     while end_grants(app).await? >= batch {}
     let now = app.clock.now();
     let lifetimes = &app.config.lifetimes;

@@ -3,7 +3,9 @@
 //! A photograph of the printed code is worth nothing: a claim needs a press on the device within two minutes and the digits
 //! that the device shows at that moment. Opening the page changes nothing; the first right answer takes the device. Unknown,
 //! owned and unpressed codes, wrong digits and too many tries all look the same, and each costs one commit. What the consent
-//! made is undone unless the device reports in time.
+//! made is undone unless the device reports in time. What is special about devices without a display is in [`press`].
+
+mod press;
 
 use std::time::Duration;
 
@@ -18,10 +20,12 @@ use crate::flows::{Refusal, details, refuse};
 use crate::hub::ClaimMessage;
 use crate::keys::Purpose;
 use crate::state::App;
-use crate::store::claims::{self, Claim};
+use crate::store::claims::{self, Claim, Taking};
 use crate::store::grants::{self, Grant};
 use crate::store::ownerships::{self, Ownership};
 use crate::store::{clients, tokens, users};
+
+pub(crate) use press::settle;
 
 /// Wrong answers that one person may give for a code in the length of a window, whatever the code is.
 const TRIES_PER_PERSON: i64 = 3;
@@ -237,24 +241,28 @@ async fn judge(
     let Some(claim) = claim else {
         if device.confirm == "press" {
             let until = now + app.config.lifetimes.claim_window;
-            claims::wait(change.conn(), &device.client_id, session.id, until).await?;
+            claims::wait(change.conn(), &device.client_id, session.user, until).await?;
         }
         return Ok(Judged::NoMatch);
     };
     if claim.confirm == "press" {
-        let taken_by_another = claim.state == "taken" && claim.session_id != Some(session.id);
-        if taken_by_another
-            || claims::others_waiting(change.conn(), &claim.device, session.id, now).await? > 0
-        {
-            return contest(app, change, claim).await;
+        if press::is_contested(app, change, session, &claim).await? {
+            return press::contest(app, change, claim).await;
         }
     } else if !is_right(app, &claim, typed) {
         return wrong_digits(app, change, claim).await;
     }
     let ticket = secret::random_token::<32>();
     let hash = app.keys.mac(Purpose::Session, &[b"ticket ", ticket.as_bytes()]);
-    let deadline = now + app.config.lifetimes.claim_decision;
-    if !claims::take(change.conn(), claim.id, session.id, session.user, hash.as_bytes(), deadline).await? {
+    let lifetimes = &app.config.lifetimes;
+    let taking = Taking {
+        session: session.id,
+        user: session.user,
+        ticket: hash.as_bytes(),
+        deadline: now + lifetimes.claim_decision,
+        settles_at: (claim.confirm == "press").then_some(now + lifetimes.press_settle_seconds),
+    };
+    if !claims::take(change.conn(), claim.id, &taking).await? {
         return Ok(Judged::NoMatch);
     }
     change.claim_changed();
@@ -272,15 +280,6 @@ async fn wrong_digits(app: &App, change: &mut Change, claim: Claim) -> Result<Ju
     }
     ownership::roll_back(app, change, &claim, "exhausted").await?;
     Ok(Judged::Exhausted(claim))
-}
-
-async fn contest(app: &App, change: &mut Change, claim: Claim) -> Result<Judged, Refusal> {
-    if !matches!(claim.state.as_str(), "open" | "taken") {
-        return Ok(Judged::NoMatch);
-    }
-    ownership::roll_back(app, change, &claim, "contested").await?;
-    claims::forget_waiting(change.conn(), &claim.device).await?;
-    Ok(Judged::Contested(claim))
 }
 
 /// How the claim of this ticket stands; none if it is not this login's, unknown, or long over.
@@ -330,7 +329,8 @@ pub async fn wait(
     }
 }
 
-/// The owner consents: the device is theirs if it redeems its code and reports in time. Answers how the claim stands.
+/// The owner consents: the device is theirs if it redeems its code and reports in time. A device without a display gets its
+/// code only when nobody else asked for it for a while. Answers how the claim stands.
 ///
 /// # Errors
 /// `access_denied` if the claim is not this login's; the store cannot answer.
@@ -347,17 +347,36 @@ pub async fn accept(
     if state != ClaimState::Deciding {
         return Ok(state);
     }
+    let name = name.and_then(ownership::display_name);
+    if claim.settles_at.is_some_and(|at| now < at) {
+        claims::note_accepted(change.conn(), claim.id, name.as_deref()).await?;
+        change.claim_changed();
+        change.commit(app).await?;
+        return Ok(ClaimState::Waiting);
+    }
+    grant(app, change, &claim, session.user, name.as_deref()).await
+}
+
+/// Makes what the consent gives, and sends the device its code.
+async fn grant(
+    app: &App,
+    mut change: Change,
+    claim: &Claim,
+    user: i64,
+    name: Option<&str>,
+) -> Result<ClaimState, Refusal> {
+    let now = app.clock.now();
     let owned = match ownerships::of_device(change.conn(), &claim.device).await? {
         // A suspended device comes back to its owner under the label that it had.
-        Some(owned) if owned.user_id == session.user && owned.state == "suspended" => owned,
+        Some(owned) if owned.user_id == user && owned.state == "suspended" => owned,
         Some(_) => return Ok(ClaimState::Gone),
         None => {
             let owned = Ownership {
                 device: claim.device.clone(),
                 id: secret::random_token::<8>(),
-                user_id: session.user,
+                user_id: user,
                 label: secret::random_token::<8>(),
-                name: name.and_then(ownership::display_name),
+                name: name.map(str::to_owned),
                 state: "pending".into(),
                 since: now,
             };
@@ -365,12 +384,12 @@ pub async fn accept(
             owned
         }
     };
-    let gateway = home_gateway(app, &mut change, session.user).await?;
+    let gateway = home_gateway(app, &mut change, user).await?;
     let grant = Grant {
         id: 0,
         public_id: secret::random_token::<8>(),
         sid: secret::random_token::<16>(),
-        user_id: session.user,
+        user_id: user,
         client_id: claim.device.clone(),
         gateway,
         kind: "device".into(),
@@ -509,6 +528,7 @@ fn state_of(app: &App, claim: &Claim) -> ClaimState {
     match claim.state.as_str() {
         "taken" if over => ClaimState::Expired,
         "taken" if !app.hub.holds(&claim.device, claim.connection) => ClaimState::Gone,
+        "taken" if claim.accepted => ClaimState::Waiting,
         "taken" => ClaimState::Deciding,
         "granted" | "redeemed" if over => ClaimState::Expired,
         "granted" | "redeemed" => ClaimState::Waiting,

@@ -33,10 +33,30 @@ pub struct Claim {
     pub ownership: Option<String>,
     /// End of the present state, Unix seconds.
     pub deadline: i64,
+    /// Before this time another person's answer cancels the claim; none for a device that shows digits.
+    pub settles_at: Option<i64>,
+    /// The owner consented, but the claim has yet to settle.
+    pub accepted: bool,
+    /// The name that the owner chose with it.
+    pub chosen_name: Option<String>,
+}
+
+/// Who takes a window.
+pub struct Taking<'a> {
+    /// The login.
+    pub session: i64,
+    /// Its owner.
+    pub user: i64,
+    /// Keyed hash of the ticket.
+    pub ticket: &'a [u8],
+    /// As in [`Claim`]; holds for a window that was open.
+    pub deadline: i64,
+    /// As in [`Claim`]; holds for a window that was open.
+    pub settles_at: Option<i64>,
 }
 
 const CLAIM: &str = "id, device, connection, state, confirm, user_code, challenge, tries, session_id, user_id, grant_id, \
-                     ownership, deadline";
+                     ownership, deadline, settles_at, accepted, chosen_name";
 
 /// Opens a window; its number. Fails if another one of the device is alive.
 pub async fn open(
@@ -91,38 +111,56 @@ pub async fn by_ticket(conn: &mut Conn, ticket: &[u8]) -> sqlx::Result<Option<Cl
 }
 
 /// Gives an open window (or one that this login took before) to a login; false if another one was faster.
-pub async fn take(
-    conn: &mut Conn,
-    id: i64,
-    session: i64,
-    user: i64,
-    ticket: &[u8],
-    deadline: i64,
-) -> sqlx::Result<bool> {
+pub async fn take(conn: &mut Conn, id: i64, taking: &Taking<'_>) -> sqlx::Result<bool> {
     let done = sqlx::query(
-        "UPDATE claims SET deadline = CASE state WHEN 'open' THEN ?1 ELSE deadline END, state = 'taken', session_id = ?2,
-             user_id = ?3, ticket = ?4
+        "UPDATE claims SET deadline = CASE state WHEN 'open' THEN ?1 ELSE deadline END,
+             settles_at = CASE state WHEN 'open' THEN ?6 ELSE settles_at END,
+             state = 'taken', session_id = ?2, user_id = ?3, ticket = ?4
          WHERE id = ?5 AND (state = 'open' OR (state = 'taken' AND session_id = ?2))",
     )
-    .bind(deadline)
-    .bind(session)
-    .bind(user)
-    .bind(ticket)
+    .bind(taking.deadline)
+    .bind(taking.session)
+    .bind(taking.user)
+    .bind(taking.ticket)
     .bind(id)
+    .bind(taking.settles_at)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() > 0)
 }
 
-/// Moves a window from one state to the next; false if it was not in the first.
-pub async fn advance(conn: &mut Conn, id: i64, from: &str, to: &str, deadline: i64) -> sqlx::Result<bool> {
-    let done = sqlx::query("UPDATE claims SET state = ?, deadline = ? WHERE id = ? AND state = ?")
-        .bind(to)
-        .bind(deadline)
+/// Notes that the owner consented, until the claim settles.
+pub async fn note_accepted(conn: &mut Conn, id: i64, name: Option<&str>) -> sqlx::Result<()> {
+    sqlx::query("UPDATE claims SET accepted = 1, chosen_name = ? WHERE id = ? AND state = 'taken'")
+        .bind(name)
         .bind(id)
-        .bind(from)
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Numbers of the claims that were consented to and have settled.
+pub async fn settled(conn: &mut Conn, now: i64, limit: i64) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "SELECT id FROM claims WHERE accepted = 1 AND state = 'taken' AND settles_at <= ?1 AND deadline > ?1 LIMIT ?2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// Moves a window from one state to the next; false if it was not in the first.
+pub async fn advance(conn: &mut Conn, id: i64, from: &str, to: &str, deadline: i64) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE claims SET state = ?, deadline = ?, chosen_name = NULL WHERE id = ? AND state = ?",
+    )
+    .bind(to)
+    .bind(deadline)
+    .bind(id)
+    .bind(from)
+    .execute(conn)
+    .await?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -170,30 +208,28 @@ pub async fn count_wrong(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Notes that a login waits for the press on this device.
-pub async fn wait(conn: &mut Conn, device: &str, session: i64, until: i64) -> sqlx::Result<()> {
+/// Notes that a person waits for the press on this device.
+pub async fn wait(conn: &mut Conn, device: &str, user: i64, until: i64) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO claim_waiting (device, session_id, until) VALUES (?, ?, ?)
-         ON CONFLICT (device, session_id) DO UPDATE SET until = excluded.until",
+        "INSERT INTO claim_waiting (device, user_id, until) VALUES (?, ?, ?)
+         ON CONFLICT (device, user_id) DO UPDATE SET until = excluded.until",
     )
     .bind(device)
-    .bind(session)
+    .bind(user)
     .bind(until)
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// How many logins other than `session` wait for the press on this device.
-pub async fn others_waiting(conn: &mut Conn, device: &str, session: i64, now: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "SELECT count(*) FROM claim_waiting WHERE device = ? AND session_id <> ? AND until > ?",
-    )
-    .bind(device)
-    .bind(session)
-    .bind(now)
-    .fetch_one(conn)
-    .await
+/// How many people other than `user` wait for the press on this device.
+pub async fn others_waiting(conn: &mut Conn, device: &str, user: i64, now: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM claim_waiting WHERE device = ? AND user_id <> ? AND until > ?")
+        .bind(device)
+        .bind(user)
+        .bind(now)
+        .fetch_one(conn)
+        .await
 }
 
 /// Nobody waits for this device any more.
@@ -212,9 +248,11 @@ pub async fn overdue(conn: &mut Conn, now: i64, limit: i64) -> sqlx::Result<Vec<
 
 /// Ends windows that no connection can serve any more, after a restart.
 pub async fn end_unserved(conn: &mut Conn, deadline: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE claims SET state = 'gone', deadline = ? WHERE state IN ('open', 'taken')")
-        .bind(deadline)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE claims SET state = 'gone', deadline = ?, chosen_name = NULL WHERE state IN ('open', 'taken')",
+    )
+    .bind(deadline)
+    .execute(conn)
+    .await?;
     Ok(())
 }

@@ -22,8 +22,8 @@ pub async fn delete_expired(
             now,
         ),
         (
-            "DELETE FROM claim_waiting WHERE (device, session_id) IN
-             (SELECT device, session_id FROM claim_waiting WHERE until <= ? LIMIT ?)",
+            "DELETE FROM claim_waiting WHERE (device, user_id) IN
+             (SELECT device, user_id FROM claim_waiting WHERE until <= ? LIMIT ?)",
             now,
         ),
         (

@@ -352,7 +352,7 @@ async fn a_suspended_device_stays_suspended_if_its_return_is_not_completed() {
 }
 
 #[tokio::test]
-async fn a_device_with_a_button_only_is_claimed_by_one_login() {
+async fn a_device_with_a_button_only_is_given_after_a_time_of_silence() {
     let didp = Didp::start().await;
     let anna = didp.owner("anna").await;
     let device = didp.device("press").await;
@@ -361,7 +361,53 @@ async fn a_device_with_a_button_only_is_claimed_by_one_login() {
     let window = mqtt.ask("claim", &press(&device.verifier)).await;
     assert!(window.get("user_code").is_none());
     let attempt = claim::confirm(&didp.app, &anna, &device.code, "").await.unwrap();
-    assert!(matches!(attempt, Attempt::Matched { .. }));
+    let Attempt::Matched { ticket } = attempt else { panic!("{attempt:?}") };
+    assert_eq!(mqtt.message().await.1["expires_in"], 300);
+    let phone = didp.owner("anna").await;
+    let elsewhere = claim::confirm(&didp.app, &phone, &device.code, "").await.unwrap();
+    assert_eq!(elsewhere, Attempt::NoMatch, "one person with two browsers is no contest");
+
+    let accepted = claim::accept(&didp.app, &anna, &ticket, Some("Kitchen")).await.unwrap();
+    assert_eq!(accepted, ClaimState::Waiting);
+    didp.clock.advance(13);
+    didp.sweep().await;
+    let owned = async || sqlx_count(&didp, "SELECT count(*) FROM ownerships").await;
+    assert_eq!(owned().await, 0, "nothing is given yet");
+    assert_eq!(claim::describe(&didp.app, &anna, &ticket).await.unwrap().unwrap().state, ClaimState::Waiting);
+    didp.clock.advance(2);
+    didp.sweep().await;
+    let granted = mqtt.message().await.1;
+    assert_eq!(granted["status"], "granted");
+    let tokens = mqtt.ask("token", &redemption(&text(&granted["code"]), &device.verifier)).await;
+    assert!(tokens["access_token"].is_string(), "{tokens}");
+    assert_eq!(mqtt.ask("claim/done", &json!({})).await, json!({}));
+    let overview = account::overview(&didp.app, &anna).await.unwrap();
+    assert_eq!(overview.devices[0].name.as_deref(), Some("Kitchen"));
+    assert_eq!(sqlx_count(&didp, "SELECT count(*) FROM claims WHERE chosen_name IS NOT NULL").await, 0);
+}
+
+async fn sqlx_count(didp: &Didp, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(&mut *didp.app.store.read().await.unwrap()).await.unwrap()
+}
+
+/// A thief with a photograph of the code is faster than the owner, and even says yes at once.
+#[tokio::test]
+async fn checklist_30_a_photographed_code_of_a_button_wins_nothing_while_the_owner_answers() {
+    let didp = Didp::start().await;
+    let (anna, thief) = (didp.owner("anna").await, didp.owner("thief").await);
+    let device = didp.device("press").await;
+    let mut mqtt = didp.connect(&device).await;
+    let ticket = didp.matched(&thief, &device, &mut mqtt).await;
+    assert_eq!(claim::accept(&didp.app, &thief, &ticket, None).await.unwrap(), ClaimState::Waiting);
+    didp.clock.advance(13);
+    didp.sweep().await;
+    assert_eq!(claim::confirm(&didp.app, &anna, &device.code, "").await.unwrap(), Attempt::Contested);
+    assert_eq!(mqtt.message().await.1, json!({"error": "access_denied"}));
+    let page = claim::describe(&didp.app, &thief, &ticket).await.unwrap().unwrap();
+    assert_eq!(page.state, ClaimState::Contested);
+    didp.clock.advance(60);
+    didp.sweep().await;
+    assert_eq!(sqlx_count(&didp, "SELECT count(*) FROM ownerships").await, 0);
 }
 
 #[tokio::test]

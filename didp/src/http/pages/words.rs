@@ -227,7 +227,9 @@ pub(super) static ENGLISH: Words = Words {
     decline_button: "Decline",
     waiting_title: "One moment",
     waiting_heading: "Waiting for the device",
-    waiting_text: Sentence("{} is storing its new keys. This takes a few seconds."),
+    waiting_text: Sentence(
+        "{} is getting its new keys. This takes a few seconds; with a device that shows no digits, up to half a minute.",
+    ),
     waiting_lost: "The connection to this site is interrupted. The page goes on by itself as soon as it is back.",
     done_heading: Sentence("{} is yours"),
     done_text: "It has stored its new keys. What came from the factory no longer works.",

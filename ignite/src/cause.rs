@@ -137,6 +137,11 @@ impl Cause {
         }
     }
 
+    /// True if a session ends because the right to it is over or in doubt, and not because somebody left.
+    pub(crate) fn ends_the_right(self) -> bool {
+        matches!(self, Self::Revoked | Self::Unchecked | Self::TokenEnded | Self::ReauthenticationRefused)
+    }
+
     /// One log line, by the table's level, with the connection's random number and nothing about the client.
     pub fn log(self, event: &'static str, connection: &str) {
         let Row { v5, level, text, .. } = self.row();

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use mqtt_wire::frame_len;
 use service::{Clock, Shutdown};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use zeroize::Zeroizing;
@@ -35,8 +35,8 @@ const HIGH_WATER: usize = 64 * 1024;
 const READ: usize = 4 * 1024;
 /// Time for the last bytes of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Time for the PCM to end a session whose grant may be over.
-const PCM_ENDS: Duration = Duration::from_secs(5);
+/// Time for the PCM to read that the client left.
+const PCM_ENDS: Duration = Duration::from_secs(2);
 /// Time and bytes that a client gets to see our last words before its connection is closed.
 const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024 * 1024);
 /// How often time is looked at; a token's end is noticed this much too late at most.
@@ -101,6 +101,12 @@ where
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let cause = loop {
+        // Before any packet: what came by the last order is judged by it.
+        if around.orders.has_changed().unwrap_or(false)
+            && let Some(cause) = obey(&around.orders.borrow_and_update(), &mut exchange)
+        {
+            break cause;
+        }
         match work_off(&mut exchange, &mut client_in, &mut pcm_in, around.clock, &mut allowance) {
             Step::Continue => {}
             Step::Reauthenticate(_) if reauthentication.is_some() => break Cause::OutOfOrder,
@@ -128,10 +134,11 @@ where
             ok = pcm_out.write(&mut pcm_write, &mut exchange.to_pcm), if pcm_out.has_work(&exchange.to_pcm) => {
                 if !ok { break Cause::PcmGone; }
             }
-            Ok(()) = around.orders.changed() => match &*around.orders.borrow_and_update() {
-                Order::Under(grant) => exchange.replace_grant(Arc::clone(grant)),
-                Order::End(cause) => break *cause,
-            },
+            Ok(()) = around.orders.changed() => {
+                if let Some(cause) = obey(&around.orders.borrow_and_update(), &mut exchange) {
+                    break cause;
+                }
+            }
             outcome = finished(&mut reauthentication) => {
                 reauthentication = None;
                 match outcome {
@@ -166,29 +173,10 @@ where
             () = around.shutdown.begun() => break Cause::Shutdown,
         }
     };
-    say_goodbye(cause, &mut exchange, (&mut client_write, client_out), (&mut pcm_write, pcm_out)).await;
-    let parting = async {
-        if !client_in.ended {
-            linger(&mut client_read).await;
-        }
-    };
-    let ending = async {
-        if may_end_the_grant(cause) {
-            let mut nobody = tokio::io::sink();
-            tokio::select! {
-                _ = timeout(PCM_ENDS, tokio::io::copy(&mut pcm_read, &mut nobody)) => {}
-                () = around.shutdown.begun() => {}
-            }
-        }
-    };
-    tokio::join!(parting, ending);
+    let (client, pcm) = ((client_read, client_write), (pcm_read, pcm_write));
+    let client = (client, client_out, client_in.ended);
+    say_goodbye(cause, exchange, client, (pcm, pcm_out)).await;
     cause
-}
-
-/// True if the grant may be over with the session. The PCM then ends the session by itself when it gets the new grants, and
-/// drops its will. A connection that only breaks would have the will published, under a grant that is gone.
-fn may_end_the_grant(cause: Cause) -> bool {
-    matches!(cause, Cause::Revoked | Cause::Unchecked | Cause::TokenEnded)
 }
 
 /// Takes what the other side still sends, for a short time. A socket that is closed with something unread in it is reset,
@@ -242,6 +230,17 @@ fn work_off(
     }
 }
 
+/// The cause, if the order is to end.
+fn obey(order: &Order, exchange: &mut Exchange) -> Option<Cause> {
+    match order {
+        Order::Under(grant) => {
+            exchange.replace_grant(Arc::clone(grant));
+            None
+        }
+        Order::End(cause) => Some(*cause),
+    }
+}
+
 async fn finished(reauthentication: &mut Option<Reauthentication>) -> Result<(), Cause> {
     match reauthentication {
         Some(check) => check.await,
@@ -252,29 +251,45 @@ async fn finished(reauthentication: &mut Option<Reauthentication>) -> Result<(),
 /// The last bytes each side still gets, for a bounded time.
 async fn say_goodbye<C, P>(
     cause: Cause,
-    exchange: &mut Exchange,
-    (client, mut client_out): (&mut C, Outgoing),
-    (pcm, mut pcm_out): (&mut P, Outgoing),
+    mut exchange: Exchange,
+    ((mut client_read, mut client), mut client_out, client_ended): (Halves<C>, Outgoing, bool),
+    ((mut pcm_read, mut pcm), mut pcm_out): (Halves<P>, Outgoing),
 ) where
-    C: AsyncWrite + Unpin,
-    P: AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite,
+    P: AsyncRead + AsyncWrite,
 {
     let left = matches!(cause, Cause::ClientDisconnected | Cause::ClientGone);
-    if !left && cause != Cause::ClientBlocked {
+    if !left {
         exchange.say_goodbye(cause);
     }
-    // What the client sent before it left still counts; after a revocation nothing does.
-    if left {
-        let _ = timeout(GOODBYE, pcm_out.write_all(pcm, &mut exchange.to_pcm)).await;
-    }
-    if !may_end_the_grant(cause) {
+    let Exchange { to_client, to_pcm, .. } = &mut exchange;
+    let with_client = async {
+        if cause != Cause::ClientBlocked && cause != Cause::ClientGone {
+            let _ = timeout(GOODBYE, client_out.write_all(&mut client, to_client)).await;
+        }
+        let _ = timeout(GOODBYE, client.shutdown()).await;
+        if !client_ended {
+            linger(&mut client_read).await;
+        }
+    };
+    let with_pcm = async {
+        // What the client sent before it left still counts; after a revocation nothing does but that it is gone.
+        if left || cause.ends_the_right() {
+            let _ = timeout(GOODBYE, pcm_out.write_all(&mut pcm, to_pcm)).await;
+        }
         let _ = timeout(GOODBYE, pcm.shutdown()).await;
-    }
-    if cause != Cause::ClientBlocked && cause != Cause::ClientGone {
-        let _ = timeout(GOODBYE, client_out.write_all(client, &mut exchange.to_client)).await;
-    }
-    let _ = timeout(GOODBYE, client.shutdown()).await;
+    };
+    // A PCM that fails to write sees a connection that broke, and may not read on until our DISCONNECT.
+    let from_pcm = async {
+        if cause.ends_the_right() {
+            let _ = timeout(PCM_ENDS, tokio::io::copy(&mut pcm_read, &mut tokio::io::sink())).await;
+        }
+    };
+    tokio::join!(with_client, with_pcm, from_pcm);
 }
+
+/// The two halves of one connection.
+type Halves<S> = (ReadHalf<S>, WriteHalf<S>);
 
 /// One direction's incoming bytes.
 struct Incoming {

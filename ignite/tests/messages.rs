@@ -161,6 +161,64 @@ async fn a_will_does_not_outlive_its_grant() {
     assert_eq!(device.message().await.payload, b"next");
 }
 
+/// Checklist 39: a session that was ended because its token is dead publishes no will, even if its grant lives on, so that the
+/// PCM has nothing against it.
+#[tokio::test]
+async fn a_will_does_not_outlive_its_token() {
+    let parties = parties().await;
+    let stack = &parties.stack;
+    let handle = parties.handle().await;
+    let command = format!("c/{handle}/heater");
+    stack.didp.facts().tokens.get_mut(&parties.device).unwrap()["exp"] = json!(common::didp::now() + 9_000);
+    let mut device = parties.client(Version::V5, "device", &parties.device).await;
+    device.subscribe(1, &["c/#"]).await;
+    let sessions = async || {
+        let ready = reqwest::get(format!("http://{}/readyz", stack.http)).await.unwrap();
+        ready.json::<serde_json::Value>().await.unwrap()["sessions"].as_u64().unwrap()
+    };
+    let method = [Property::AuthenticationMethod("Bearer")];
+    let refused = [Property::AuthenticationMethod("Bearer"), Property::AuthenticationData(b"demo.wrong")];
+    for (version, how) in [
+        (Version::V311, "revoked"),
+        (Version::V5, "revoked"),
+        (Version::V5, "reauthentication"),
+        (Version::V311, "end"),
+        (Version::V5, "end"),
+    ] {
+        let token = stack.didp.another_token(&parties.app);
+        stack.didp.facts().tokens.get_mut(&token).unwrap()["exp"] = json!(stack.clock.now() + 60);
+        let properties = if how == "reauthentication" { &method[..] } else { &[] };
+        let properties = Properties::list(properties);
+        let connect =
+            Connect { will: Some(will(&command, &[])), properties, ..bearer(version, "app", &token) };
+        let mut app = stack.connect().await;
+        assert_eq!(app.connect(connect).await, 0);
+        match how {
+            "revoked" => {
+                stack.didp.kill(&token);
+                stack.didp.say("changed", "sub", "owner");
+            }
+            "end" => stack.clock.advance(61),
+            _ => {
+                let reason = ReasonCode::RE_AUTHENTICATE;
+                let properties = Properties::list(&refused);
+                app.send(&Packet::Auth(mqtt_wire::Auth { reason, properties })).await;
+            }
+        }
+        match version {
+            Version::V5 => app.expect_disconnect(0x87).await,
+            Version::V31 | Version::V311 => app.expect_end().await,
+        }
+        drop(app);
+        until("the session is over", async || sessions().await == 1).await;
+        let mut next = parties.client(version, "next", &parties.app).await;
+        assert_eq!(next.publish_acked(1, &command, how.as_bytes()).await, 0);
+        assert_eq!(device.message().await.payload, how.as_bytes(), "{version:?}");
+        next.disconnect().await;
+        until("that session is over", async || sessions().await == 1).await;
+    }
+}
+
 /// Checklist 35.
 #[tokio::test]
 async fn a_will_that_is_not_granted_refuses_the_connection() {

@@ -94,13 +94,48 @@ impl Exchange {
         &self.grant
     }
 
-    /// From now on `grant` decides.
+    /// From now on `grant` decides, also about what waits for the client: the client may be slow to take it.
     pub(crate) fn replace_grant(&mut self, grant: Arc<Grant>) {
+        if self.grant.role != grant.role {
+            self.leave_out(|topic| grant.may_still_receive(topic));
+        }
         self.grant = grant;
     }
 
-    /// Tells a MQTT 5 client why the session ends; older versions have no word for it.
+    /// Leaves out the deliveries that wait for the client and are not `wanted` any more, by the client's name of their
+    /// topic.
+    fn leave_out(&mut self, wanted: impl Fn(&str) -> bool) {
+        let version = self.terms.version;
+        let mut dropped = Vec::new();
+        self.to_client.retain(|frame| match Packet::decode(frame, version) {
+            Ok(Packet::Publish(publish)) if !wanted(publish.topic) => {
+                dropped.push((publish.qos, publish.packet_id));
+                false
+            }
+            _ => true,
+        });
+        for (qos, id) in dropped {
+            // A short acknowledgement, which fits.
+            let _ = self.drop_down(qos, id);
+        }
+    }
+
+    /// The session ends: a MQTT 5 client is told why; older versions have no word for it. If the right to the session is over,
+    /// nothing that waits counts any more, and the PCM is told that the client left in order: its will must not be
+    /// published.
     pub(crate) fn say_goodbye(&mut self, cause: Cause) {
+        if cause.ends_the_right() || matches!(cause, Cause::PcmEnded(_) | Cause::PcmGone) {
+            self.leave_out(|_| false);
+        }
+        if cause.ends_the_right() {
+            self.to_pcm.retain(|_| false);
+            let nothing_stays = [Property::SessionExpiryInterval(0)];
+            // A token that ended is no grant that ended: what waits for the client's next token stays.
+            let gone = cause == Cause::Revoked && self.terms.version == Version::V5;
+            let properties = if gone { Properties::list(&nothing_stays) } else { Properties::EMPTY };
+            let left = Disconnect { reason: ReasonCode::NORMAL_DISCONNECTION, properties };
+            let _ = self.pcm(&Packet::Disconnect(left));
+        }
         if self.terms.version == Version::V5 {
             let _ = self.client(&Packet::Disconnect(Disconnect::new(cause.row().v5)));
         }
@@ -246,8 +281,12 @@ impl Exchange {
                 return Ok(());
             }
         }
-        // Dropped: the PCM must not wait for an answer that the client cannot give.
-        match (publish.qos, publish.packet_id) {
+        self.drop_down(publish.qos, publish.packet_id)
+    }
+
+    /// Completes a delivery that the client does not get: the PCM must not wait for an answer that cannot come.
+    fn drop_down(&mut self, qos: mqtt_wire::QoS, id: Option<u16>) -> Result<(), Cause> {
+        match (qos, id) {
             (mqtt_wire::QoS::AtMostOnce, _) | (_, None) => Ok(()),
             (mqtt_wire::QoS::AtLeastOnce, Some(id)) => {
                 self.pcm(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)))
@@ -263,6 +302,9 @@ impl Exchange {
         let mut answers = Vec::new();
         let mut filters = Vec::new();
         for wish in subscribe.filters.iter() {
+            if answers.len() >= FILTERS_IN_FLIGHT {
+                return Err(Cause::Quota);
+            }
             match policy::subscribe(&self.grant, &self.keys, wish.filter, self.terms.topic) {
                 Ok(filter) => {
                     answers.push(None);
@@ -303,6 +345,9 @@ impl Exchange {
         let mut answers = Vec::new();
         let mut filters = Vec::new();
         for filter in unsubscribe.filters.iter() {
+            if answers.len() >= FILTERS_IN_FLIGHT {
+                return Err(Cause::Quota);
+            }
             match policy::unsubscribe(&self.grant, &self.keys, filter) {
                 Some(filter) => {
                     answers.push(None);

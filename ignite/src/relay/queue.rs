@@ -1,12 +1,14 @@
 //! Bytes on their way to one side: appended packet by packet, taken as the socket allows.
 
-use mqtt_wire::{EncodeError, Packet, Publish, Version};
+use mqtt_wire::{EncodeError, Packet, Publish, Version, frame_len};
 
 /// An outgoing buffer. Its bound is the relay's: it stops reading whatever could add to a long one.
 #[derive(Default)]
 pub(crate) struct Queue {
     bytes: Vec<u8>,
     taken: usize,
+    /// End of the packet that is partly written, or `taken`: what is before it has to be written.
+    begun: usize,
 }
 
 /// What a silent session keeps.
@@ -31,13 +33,31 @@ impl Queue {
     /// `count` bytes were written.
     pub(crate) fn take(&mut self, count: usize) {
         self.taken += count;
+        while self.begun < self.taken {
+            self.begun += first_packet(&self.bytes[self.begun..]);
+        }
         if self.taken == self.bytes.len() {
             self.bytes.clear();
-            self.taken = 0;
+            (self.taken, self.begun) = (0, 0);
         } else if self.taken > COMPACT {
             self.bytes.drain(..self.taken);
+            self.begun -= self.taken;
             self.taken = 0;
         }
+    }
+
+    /// Leaves out the packets that `keep` does not want, of those of which nothing was written.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        let waiting = self.bytes.split_off(self.begun);
+        let mut rest = waiting.as_slice();
+        while !rest.is_empty() {
+            let (packet, next) = rest.split_at(first_packet(rest));
+            if keep(packet) {
+                self.bytes.extend_from_slice(packet);
+            }
+            rest = next;
+        }
+        self.take(0);
     }
 
     /// Gives memory back while there is nothing to keep in it.
@@ -85,10 +105,39 @@ impl Queue {
     }
 }
 
+/// Length of the packet that `bytes`, which are not empty, begin with.
+fn first_packet(bytes: &[u8]) -> usize {
+    match frame_len(bytes, usize::MAX) {
+        Ok(Some(length)) => length.clamp(1, bytes.len()),
+        Ok(None) | Err(_) => bytes.len(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mqtt_wire::{Properties, QoS};
+    use mqtt_wire::{Ack, Properties, QoS, ReasonCode};
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_left_out_but_not_half_of_a_packet() {
+        let frame = |id| Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)).to_vec(Version::V311);
+        for written in 0..=12 {
+            let mut queue = Queue::default();
+            for id in 1..=4 {
+                queue.push_raw(&frame(id));
+            }
+            queue.take(written);
+            queue.retain(|packet| packet == frame(4));
+            let begun = written.next_multiple_of(4);
+            let expected = [&[frame(1), frame(2), frame(3)].concat()[written..begun], &frame(4)].concat();
+            assert_eq!(queue.pending(), expected, "{written}");
+            queue.retain(|_| false);
+            assert_eq!(queue.len(), begun - written);
+            queue.push_raw(&frame(5));
+            queue.take(begun - written);
+            assert_eq!(queue.pending(), frame(5));
+        }
+    }
 
     #[test]
     fn what_was_taken_is_gone_and_the_rest_stays_in_order() {

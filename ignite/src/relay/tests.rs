@@ -369,3 +369,79 @@ proptest! {
         prop_assert_eq!(!exchange.to_client.is_empty(), topic == format!("d/{LABEL}/temperature"));
     }
 }
+
+fn narrowed(version: Version) -> Arc<Grant> {
+    let before = app(version);
+    let Role::App(role) = &before.grant().role else { panic!("an app") };
+    let mut devices = role.devices.clone();
+    devices[0].read = vec!["humidity".to_owned()];
+    grant(Role::App(AppRole::new(true, devices)))
+}
+
+/// Checklist 39: what a slow client has not taken yet is judged by the grant as it is now; the PCM does not wait for it.
+#[test]
+fn what_waits_for_the_client_does_not_outlive_the_grant() {
+    for side in [V5, V311] {
+        let mut exchange = app(side.version);
+        let topic = format!("d/{LABEL}/temperature");
+        for (qos, id) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2)] {
+            assert_eq!(pcm(&mut exchange, &plain(qos, id, &topic), side.version), Step::Continue);
+        }
+        pcm(&mut exchange, &Packet::PubAck(ok(9)), side.version);
+        // The first one is on its way already, half of it would break the stream.
+        let delivered = format!("d/{}/temperature", handle());
+        let begun = plain(QoS::AtMostOnce, 0, &delivered);
+        exchange.to_client.take(1);
+        exchange.replace_grant(narrowed(side.version));
+        let rest = begun.to_vec(side.version).len() - 1;
+        exchange.to_client.take(rest);
+        side.expects(&mut exchange.to_client, &[Packet::PubAck(ok(9))]);
+        side.expects(&mut exchange.to_pcm, &[Packet::PubAck(ok(1)), Packet::PubRec(ok(2))]);
+        pcm(&mut exchange, &Packet::PubRel(ok(2)), side.version);
+        side.expects(&mut exchange.to_pcm, &[Packet::PubComp(ok(2))]);
+    }
+}
+
+#[test]
+fn what_is_still_granted_still_waits_after_a_change() {
+    let mut exchange = app(Version::V5);
+    let topic = format!("d/{LABEL}/temperature");
+    pcm(&mut exchange, &plain(QoS::AtLeastOnce, 1, &topic), Version::V5);
+    let Role::App(role) = &exchange.grant().role else { panic!("an app") };
+    let mut devices = role.devices.clone();
+    devices[0].command.clear();
+    exchange.replace_grant(grant(Role::App(AppRole::new(true, devices))));
+    let delivered = format!("d/{}/temperature", handle());
+    V5.expects(&mut exchange.to_client, &[plain(QoS::AtLeastOnce, 1, &delivered)]);
+    V5.expects(&mut exchange.to_pcm, &[]);
+}
+
+/// Checklist 39: nothing of a session counts after its right is over: no message either way, no will.
+#[test]
+fn after_the_right_is_over_the_last_words_are_all_that_is_said() {
+    let nothing_stays = [Property::SessionExpiryInterval(0)];
+    for (cause, properties) in [
+        (Cause::Revoked, Properties::list(&nothing_stays)),
+        (Cause::TokenEnded, Properties::EMPTY),
+        (Cause::ReauthenticationRefused, Properties::EMPTY),
+        (Cause::Unchecked, Properties::EMPTY),
+    ] {
+        for side in [V5, V311] {
+            let mut exchange = app(side.version);
+            pcm(&mut exchange, &plain(QoS::AtLeastOnce, 1, &format!("d/{LABEL}/temperature")), side.version);
+            client(
+                &mut exchange,
+                &plain(QoS::AtMostOnce, 0, &format!("c/{}/heater", handle())),
+                side.version,
+            );
+            exchange.say_goodbye(cause);
+            let (properties, told): (_, &[_]) = match side.version {
+                Version::V5 => (properties, &[Packet::Disconnect(Disconnect::new(cause.row().v5))]),
+                Version::V31 | Version::V311 => (Properties::EMPTY, &[]),
+            };
+            let reason = ReasonCode::NORMAL_DISCONNECTION;
+            side.expects(&mut exchange.to_pcm, &[Packet::Disconnect(Disconnect { reason, properties })]);
+            side.expects(&mut exchange.to_client, told);
+        }
+    }
+}

@@ -38,7 +38,7 @@ export async function inside(name) {
   return {
     files: lines(files).map((path) => path.replace('/proc/1/root', '') || '/'),
     interfaces: lines(interfaces),
-    mounts: lines(mounts),
+    mountPoints: lines(mounts),
     sockets: lines(sockets),
   };
 }

@@ -108,7 +108,7 @@ export class Workshop {
 
   /** What another program reads in the picture of the thermostat's QR code that the factory gives. */
   async scan(thermostat) {
-    const path = await this.#note(thermostat.hardwareId).getByRole('link', { name: 'PNG' }).getAttribute('href');
+    const path = await this.#note(thermostat.hardwareId).locator('a[href$=".png"]').getAttribute('href');
     const bytes = await this.factory.evaluate(async (path) => {
       const answer = await fetch(path);
       return [...new Uint8Array(await answer.arrayBuffer())];

@@ -111,7 +111,7 @@ test('without a grant nothing is kept: an app that comes later finds nothing of 
   await diary.card(QUIET).getByText('Waiting for data').waitFor();
   await diary.card(QUIET).getByText('The device has not said yet').waitFor();
   await shot(diary.page, 'tpa-waiting');
-  assert.equal(await diary.points(QUIET), 0);
+  assert.equal(await diary.points(QUIET), 0, await diary.card(QUIET).innerText());
   await compose('start', 'demo-device');
   await healthy('demo-device');
   await diary.waitForReadings(QUIET);

@@ -47,7 +47,7 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
     assert.match(broker.name, /^pcm-[0-9a-f]{32}$/);
     assert.ok(broker.running);
     assert.equal(broker.host.NetworkMode, 'none');
-    assert.deepEqual(Object.keys(broker.networks), ['none']);
+    assert.deepEqual(Object.keys(broker.networks).filter((name) => name !== 'none'), []);
     assert.equal(broker.mounts.length, 1);
     assert.ok(broker.mounts[0].Source.endsWith(broker.name), 'only its own directory, never the whole volume');
     assert.equal(broker.host.ReadonlyRootfs, true);
@@ -60,7 +60,7 @@ test('two owners are kept apart: apps, containers, files, networks', async (t) =
     assert.ok(broker.files.includes('/pcm') && broker.files.includes('/run/pcm'), broker.files.join(' '));
     const others = names.filter((name) => name !== broker.name);
     for (const other of others) {
-      assert.equal(broker.files.concat(broker.mounts.map(String)).some((path) => path.includes(other)), false, 'from inside: nothing of others');
+      assert.equal([...broker.files, ...broker.mountPoints].some((path) => path.includes(other)), false, 'from inside: nothing of others');
     }
     const beyond = broker.files.filter((path) => !/^\/(pcm|run(\/pcm(\/s)?)?|etc(\/(hostname|hosts|resolv\.conf|mtab))?|\.dockerenv|dev|proc|sys)?$/.test(path));
     assert.deepEqual(beyond, [], 'from inside: its program and its own socket, nothing else');

@@ -5,6 +5,9 @@ import { GatewayConnection } from './gateway.js';
 
 const MOST_ENTRIES = 30;
 
+/** How often the list of devices is asked for, in milliseconds. */
+const LOOK_ANEW = 30_000;
+
 /** What each state of the connection says, how loud, and whether connecting again helps. */
 const STATES = {
   connecting: { tone: 'wait', text: 'Connecting to your gateway …' },
@@ -66,7 +69,7 @@ gateway.addEventListener('devices', ({ detail: devices }) => {
       known.update(device);
       continue;
     }
-    const card = new DeviceCard(device, { command: (channel, value) => gateway.command(device.handle, channel, value), note });
+    const card = new DeviceCard(device, { command: (channel, value) => gateway.command(device.handle, channel, value), note, fellSilent: () => gateway.refresh() });
     cards.set(device.handle, card);
     document.getElementById('devices').append(card.element);
     // It has no width before it is on the page.
@@ -81,10 +84,12 @@ const early = [];
 gateway.addEventListener('message', ({ detail: message }) => {
   const card = cards.get(message.handle);
   if (card) card.receive(message.channel, message.payload);
-  else if (early.length < 100) early.push(message);
+  else if (early.push(message) === 1) gateway.refresh();
+  else if (early.length > 100) early.shift();
 });
 
 window.setInterval(() => cards.forEach((card) => card.render()), 1000);
+window.setInterval(() => gateway.refresh(), LOOK_ANEW);
 window.addEventListener('online', () => gateway.hurry());
 document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && gateway.hurry());
 gateway.start();

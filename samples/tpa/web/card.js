@@ -3,7 +3,7 @@ import { draw } from './chart.js';
 import { Series, decode, format, switchState } from './readings.js';
 
 /** A device that sent nothing for this long is called silent, in milliseconds. */
-const SILENT = 15_000;
+const SILENT = 10_000;
 
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
@@ -15,7 +15,8 @@ export class DeviceCard {
 
   /**
    * @param {ReturnType<typeof import('./readings.js').joinDevices>[number]} device
-   * @param {{command: (channel: string, value: boolean) => Promise<boolean>, note: (text: string) => void}} page
+   * @param {{command: (channel: string, value: boolean) => Promise<boolean>, note: (text: string) => void,
+   *   fellSilent: () => void}} page
    */
   constructor(device, page) {
     this.page = page;
@@ -110,6 +111,8 @@ export class DeviceCard {
     const pill = this.element.querySelector('.pill');
     const age = this.#lastMessage === undefined ? undefined : now - this.#lastMessage;
     const state = age === undefined ? 'waiting' : age > SILENT ? 'silent' : 'live';
+    // Maybe it is not ours to see any more.
+    if (state === 'silent' && pill.dataset.state !== 'silent') this.page.fellSilent();
     if (pill.dataset.state !== state) pill.dataset.state = state;
     pill.textContent = { waiting: 'Waiting for data', silent: `Silent for ${duration(age)}`, live: 'Live' }[state];
     for (const part of this.#readings.values()) this.#renderReading(part, now);

@@ -26,6 +26,9 @@ class Stopped extends Error {
   }
 }
 
+/** Whether there is anything to subscribe to. */
+const mayRead = (devices) => devices.some((device) => device.readings.length > 0 || device.switches.some((one) => one.readable));
+
 const isRefusal = (code) => code === BAD_CREDENTIALS || code === NOT_AUTHORIZED;
 
 export class GatewayConnection extends EventTarget {
@@ -59,6 +62,20 @@ export class GatewayConnection extends EventTarget {
     this.#retry = undefined;
     this.#pause = BACK_OFF.first;
     this.#establish();
+  }
+
+  /**
+   * Asks the gateway anew which devices there are: an owner may have let one in, or taken one away, while the connection goes
+   * on. Says nothing if that does not work; whoever waits for readings sees it.
+   */
+  async refresh() {
+    const session = this.#current;
+    if (!session) return;
+    const devices = await this.#devices(session.access).catch(() => undefined);
+    if (!devices || this.#current !== session) return;
+    if (mayRead(devices) && !session.subscribed) return this.#establish();
+    this.#emit('devices', devices);
+    this.#emit('state', devices.length > 0 ? 'live' : 'empty');
   }
 
   /**
@@ -166,16 +183,20 @@ export class GatewayConnection extends EventTarget {
       reconnectPeriod: 0,
       timerVariant: 'native',
     });
-    const session = { client, since: this.#world.now(), ended: false, end: () => ((session.ended = true), client.end(true)) };
+    const session = { client, access, subscribed: false, since: this.#world.now(), ended: false, end: () => ((session.ended = true), client.end(true)) };
     return new Promise((resolve, reject) => {
       let open = false;
       let why = new Stopped('gateway_away');
       client.on('connect', () => {
-        const ready = () => ((open = true), resolve(session));
-        if (!devices.some((device) => device.readings.length > 0 || device.switches.some((one) => one.readable))) return ready();
+        const ready = (subscribed) => {
+          open = true;
+          session.subscribed = subscribed;
+          resolve(session);
+        };
+        if (!mayRead(devices)) return ready(false);
         client.subscribe('d/#', { qos: 1 }, (error, granted) => {
           const code = granted?.[0]?.qos ?? 0x80;
-          if (!error && code < 0x80) return ready();
+          if (!error && code < 0x80) return ready(true);
           if (isRefusal(error?.code ?? code)) why = this.#refusal(access);
           session.end();
           reject(why);

@@ -134,6 +134,38 @@ test('a gateway that went away is tried again with a growing pause', async (t) =
   assert.equal(states.at(-1), 'live');
 });
 
+test('a device that the owner took away is gone after a look at the list, and the connection stays', async (t) => {
+  const { standIn, gateway, states, until } = await connection(t);
+  await gateway.refresh();
+  gateway.start();
+  await until('state', 'live');
+  const [device] = standIn.devices;
+  standIn.devices = [];
+  const gone = until('devices');
+  await gateway.refresh();
+  assert.deepEqual(await gone, []);
+  assert.equal(states.at(-1), 'empty');
+  standIn.devices = [device, { ...device, handle: 'h2', ref: 'r2' }];
+  const more = until('devices');
+  await gateway.refresh();
+  assert.equal((await more).length, 2);
+  assert.equal(standIn.sessions.length, 1);
+});
+
+test('the first device that is let in makes a new, subscribed connection', async (t) => {
+  const { standIn, gateway, until } = await connection(t);
+  const { devices } = standIn;
+  standIn.devices = [];
+  gateway.start();
+  await until('state', 'empty');
+  assert.equal(standIn.sessions[0].subscribed, false);
+  standIn.devices = devices;
+  const live = until('state', 'live');
+  await gateway.refresh();
+  await live;
+  assert.equal(standIn.sessions[1].subscribed, true);
+});
+
 test('a command tells whether the gateway let it through', async (t) => {
   const { standIn, gateway, until } = await connection(t);
   assert.equal(await gateway.command('h1', 'heater', true), false, 'nothing is connected yet');

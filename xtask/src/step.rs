@@ -82,7 +82,8 @@ impl Run {
         let program = program.as_ref();
         let mut command = Command::new(program);
         command.args(arguments).current_dir(root()).stdin(Stdio::null());
-        Self { command, shown: format!("{} {}", program.display(), arguments.join(" ")) }
+        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+        Self { command, shown: format!("{name} {}", arguments.join(" ")) }
     }
 
     /// In a folder of the workspace.

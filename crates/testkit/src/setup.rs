@@ -293,11 +293,14 @@ fn random_line() -> String {
 mod tests {
     use super::*;
 
+    /// All files below `root` with their content.
     fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
-        for dir in fs::read_dir(root).unwrap() {
-            for file in fs::read_dir(dir.unwrap().path()).unwrap() {
-                let path = file.unwrap().path();
+        let mut open = vec![root.to_owned()];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
                 files.insert(path.clone(), fs::read(path).unwrap());
             }
         }

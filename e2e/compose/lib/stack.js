@@ -35,7 +35,7 @@ export async function docker(...args) {
 }
 
 /** Runs `docker compose` on this project. */
-export const compose = (...args) => docker('compose', '-p', project, ...args);
+const compose = (...args) => docker('compose', '-p', project, ...args);
 
 /** `docker inspect` of one container, as an object. */
 export async function inspect(container) {
@@ -43,7 +43,7 @@ export async function inspect(container) {
 }
 
 /** The container of a service of this project. */
-export async function containerOf(service) {
+async function containerOf(service) {
   const filters = ['project=' + project, 'service=' + service, 'oneoff=False'].flatMap((one) => ['--filter', `label=com.docker.compose.${one}`]);
   const [id] = (await docker('ps', '-aq', ...filters)).split('\n');
   if (!id) throw new Error(`the project ${project} has no container of ${service}`);
@@ -51,7 +51,7 @@ export async function containerOf(service) {
 }
 
 /** Waits until the service's health check is content. */
-export async function healthy(service) {
+async function healthy(service) {
   const id = await containerOf(service);
   await until(`${service} is healthy`, async () => (await inspect(id)).State.Health?.Status === 'healthy', 90_000);
 }
@@ -59,5 +59,21 @@ export async function healthy(service) {
 /** `docker compose restart`, and until it is healthy again. */
 export async function restart(service) {
   await compose('restart', service);
+  await healthy(service);
+}
+
+/** `docker compose stop`. The container must be there: stopping nothing would prove nothing. */
+export async function stop(service) {
+  const id = await containerOf(service);
+  await compose('stop', service);
+  if ((await inspect(id)).State.Running) throw new Error(`${service} runs on`);
+}
+
+/** Ends a service as a power cut does, without a goodbye. */
+export const kill = async (service) => docker('kill', await containerOf(service));
+
+/** `docker compose start`, and until it is healthy. */
+export async function start(service) {
+  await compose('start', service);
   await healthy(service);
 }

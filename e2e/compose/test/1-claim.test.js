@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { claim, decide, openCode, typeCode, waitForDecision } from '../lib/claim.js';
 import { Person, named, shot, useBrowser } from '../lib/person.js';
-import { compose, docker, healthy, containerOf, urls } from '../lib/stack.js';
+import { kill, start, urls } from '../lib/stack.js';
 import { Workshop } from '../lib/workshop.js';
 
 useBrowser({ before, after });
@@ -119,13 +119,8 @@ test('a device that goes away in the middle is said to be away, and nothing is h
   await openCode(alice, thermostat.uru);
   await typeCode(alice.page, await thermostat.press());
   await waitForDecision(alice.page);
-  const container = await containerOf('demo-device');
-  // Killed, not stopped: a power cut says no goodbye.
-  await docker('kill', container);
-  t.after(async () => {
-    await docker('start', container);
-    await healthy('demo-device');
-  });
+  await kill('demo-device');
+  t.after(() => start('demo-device'));
   await decide(alice.page, { name: NEVER });
   await alice.page.getByRole('heading', { name: 'The device went away' }).waitFor();
   await shot(alice.page, 'didp-claim-gone');
@@ -137,8 +132,7 @@ test('a device that goes away in the middle is said to be away, and nothing is h
   await typeCode(alice.page, '1234');
   await alice.page.getByText(NO_MATCH).waitFor();
 
-  await compose('start', 'demo-device');
-  await healthy('demo-device');
+  await start('demo-device');
   await thermostat.reaches('ready');
   await claim(alice, thermostat, AFTER_A_POWER_CUT);
 });

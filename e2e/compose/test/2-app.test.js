@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { claim } from '../lib/claim.js';
 import { Diary } from '../lib/diary.js';
 import { Person, named, shot, useBrowser } from '../lib/person.js';
-import { compose, healthy, urls } from '../lib/stack.js';
+import { start, stop, urls } from '../lib/stack.js';
 import { until } from '../lib/until.js';
 import { Workshop } from '../lib/workshop.js';
 
@@ -101,19 +101,15 @@ test('without a grant nothing is kept: an app that comes later finds nothing of 
   // It has published its heater's state, retained, and readings by now; nobody may see them.
   await thermostat.reaches('running');
   await until('it measured something', async () => (await thermostat.temperature()) > 0);
-  await compose('stop', 'demo-device');
-  t.after(async () => {
-    await compose('start', 'demo-device');
-    await healthy('demo-device');
-  });
+  await stop('demo-device');
+  t.after(() => start('demo-device'));
   const diary = await Diary.connect(person, { devices: [QUIET] });
   await diary.waitForState('live');
   await diary.card(QUIET).getByText('Waiting for data').waitFor();
   await diary.card(QUIET).getByText('The device has not said yet').waitFor();
   await shot(diary.page, 'tpa-waiting');
   assert.equal(await diary.points(QUIET), 0, await diary.card(QUIET).innerText());
-  await compose('start', 'demo-device');
-  await healthy('demo-device');
+  await start('demo-device');
   await diary.waitForReadings(QUIET);
 });
 

@@ -5,7 +5,7 @@ import { claim } from '../lib/claim.js';
 import { Diary } from '../lib/diary.js';
 import { Person, named, shot, useBrowser } from '../lib/person.js';
 import * as pcm from '../lib/pcm.js';
-import { docker, restart } from '../lib/stack.js';
+import { docker, restart, start, stop } from '../lib/stack.js';
 import { until } from '../lib/until.js';
 import { Workshop } from '../lib/workshop.js';
 
@@ -54,15 +54,17 @@ test('every service can be restarted, and a broker killed', { timeout: 900_000 }
   });
 
   await t.test('while the gateway is off the page says so', async () => {
-    await docker('compose', '-p', process.env.COMPOSE_PROJECT_NAME || 'oauthing', 'stop', 'ignite');
+    await stop('ignite');
     await diary.waitForState('gateway_away');
     await shot(diary.page, 'tpa-gateway-away');
-    await restart('ignite');
+    await start('ignite');
     await diary.waitForState('live');
   });
 
   await t.test('what was claimed and allowed is still there', async () => {
-    await person.openAccount(await person.newTab());
-    assert.equal(await diary.cards.count() > 0, true);
+    const account = await person.openAccount(await person.newTab());
+    assert.equal(await account.getByRole('heading', { name: SURVIVOR, level: 3 }).count(), 1);
+    assert.ok((await account.getByRole('button', { name: 'Withdraw Heating Diary' }).count()) > 0);
+    await diary.waitForReadings(SURVIVOR);
   });
 });

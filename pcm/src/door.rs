@@ -66,7 +66,7 @@ impl PreambleDoor {
             sessions: counts.sessions as u64,
             retained: counts.retained as u64,
             queued: counts.queued as u64,
-            rev: self.rev,
+            rev: self.rev.filter(|_| broker.has_grants()),
         }
     }
 }

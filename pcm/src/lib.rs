@@ -2,6 +2,8 @@
 //!
 //! [`mqtt_broker`] does the work. Here is the shell around it: command line, listeners, who may connect ([`door`]),
 //! the way out (SIGTERM or a control message), and the sandbox that the process runtime insists on ([`sandbox`]).
+//! Grants live no longer than somebody can end them: five minutes after its last control connection ended, unless
+//! grants came by a new one, a personal broker forgets them and everything it keeps, wills unpublished.
 //! No configuration file, no `/etc`, no `/proc`: it runs from an empty image.
 
 pub mod args;

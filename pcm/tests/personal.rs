@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Client, PATIENCE, Pcm, message, plain_connect};
+use mqtt_broker::net::Server;
+use mqtt_broker::{Broker, Limits, Policy};
 use mqtt_wire::{Connect, Filters, Packet, Properties, QoS, ReasonCode, Subscribe, Subscription, Version};
+use pcm::door::PreambleDoor;
 use pcm_wire::{Answer, Grant, Grants, Preamble, Reply, Request, Rule, Verb, View};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -139,6 +142,55 @@ fn what_is_no_preamble_is_closed_at_once_and_hurts_nobody() {
     let mut client = session(&socket, "dev");
     client.connect("dev", Version::V5);
     client.nothing_else();
+}
+
+#[test]
+fn a_grant_that_opens_too_many_connections_shuts_out_itself_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
+    let mut control = Control::open(&socket);
+    control.grant(1, vec![device(), app(&["t"], &[])]);
+    let mut idle: Vec<Client> = (0..64).map(|_| session(&socket, "app")).collect();
+    assert_eq!(session(&socket, "app").receive(), None, "one too many");
+    session(&socket, "dev").connect("dev", Version::V5);
+    idle.last_mut().unwrap().connect("app", Version::V5);
+}
+
+#[test]
+fn grants_that_nobody_could_end_any_more_are_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = pcm::door::bind(directory.path()).unwrap();
+    let socket = directory.path().join("s");
+    let server = std::thread::spawn(move || {
+        let limits = Limits { unattended_ms: 10, ..Limits::PERSONAL };
+        let door = PreambleDoor::new(rustix::process::getuid().as_raw());
+        let mut server = Server::new(Broker::new(limits, Policy::Granted(None), 1), door)?;
+        server.listen_unix(listener)?;
+        server.run()
+    });
+    let mut control = Control::open(&socket);
+    control.grant(1, vec![device(), app(&["t"], &[])]);
+    let mut thermostat = session(&socket, "dev");
+    thermostat.connect("dev", Version::V5);
+    let mut value = message("d/L/t", "20", QoS::AtLeastOnce, 1);
+    value.retain = true;
+    thermostat.send(&Packet::Publish(value));
+    assert_eq!(thermostat.receive().as_deref(), Some(&[0x40, 2, 0, 1][..]));
+    let Answer::Stats(stats) = control.ask(Verb::Stats {}) else { panic!("no stats") };
+    assert_eq!((stats.sessions, stats.retained, stats.rev), (1, 1, Some(1)));
+
+    drop(control);
+    assert_eq!(thermostat.receive().as_deref(), Some(&[0xE0, 1, 0x8B][..]));
+    assert_eq!(thermostat.receive(), None);
+    let mut control = Control::open(&socket);
+    let Answer::Stats(stats) = control.ask(Verb::Stats {}) else { panic!("no stats") };
+    assert_eq!((stats.sessions, stats.retained, stats.rev), (0, 0, None));
+    let early = refusal(session(&socket, "dev"), plain_connect("dev", Version::V5));
+    assert_eq!(early, ReasonCode::SERVER_UNAVAILABLE);
+    control.grant(2, vec![device()]);
+    session(&socket, "dev").connect("dev", Version::V5);
+    assert_eq!(control.ask(Verb::Drain {}), Answer::Ok {});
+    server.join().unwrap().unwrap();
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Broker {
                 {
                     flying.stage = Stage::Comp;
                     let freed = flying.message.take().map_or(0, |waiting| waiting.cost());
-                    self.held = self.held.saturating_sub(freed);
+                    self.held.remove(session.sid.as_ref(), freed);
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Broker {
             && let Some(flying) = session.flying.remove(at)
         {
             let freed = flying.message.map_or(0, |waiting| waiting.cost());
-            self.held = self.held.saturating_sub(freed);
+            self.held.remove(session.sid.as_ref(), freed);
             if session.flying.is_empty() {
                 session.flying.shrink_to_fit();
             }

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::message::{Message, Routed, after};
 use crate::retained::Retained;
 use crate::session::{Session, Will};
+use crate::tally::Tally;
 use crate::tree::{Matches, Tree, shared};
 use mqtt_wire::{Ack, Disconnect, Error, Packet, PacketType, ReasonCode, Version};
 use slab::Slab;
@@ -25,12 +26,14 @@ pub struct Broker {
     /// Reused by the router.
     pub(crate) matches: Matches,
     /// Bytes of messages that wait or fly, in all sessions.
-    pub(crate) held: usize,
+    pub(crate) held: Tally,
     /// Distinguishes the client identifiers that this broker assigns from another run's.
     pub(crate) seed: u64,
     pub(crate) assigned: u64,
     attention: VecDeque<usize>,
     next_tick: Option<u64>,
+    /// When everything is forgotten, unless grants come before.
+    forget_at: Option<u64>,
     dropped: u64,
 }
 
@@ -61,11 +64,12 @@ impl Broker {
             tree: Tree::default(),
             retained: Retained::default(),
             matches: Matches::default(),
-            held: 0,
+            held: Tally::default(),
             seed,
             assigned: 0,
             attention: VecDeque::new(),
             next_tick: None,
+            forget_at: None,
             dropped: 0,
         }
     }
@@ -96,9 +100,16 @@ impl Broker {
         self.wake_at(now + self.limits.handshake_ms);
     }
 
-    /// Whether there are as many connections as there may be.
-    pub fn is_full(&self) -> bool {
+    /// Whether there are as many connections as there may be, in all or of the newcomer's grant.
+    pub fn is_full_for(&self, newcomer: Option<&Identity>) -> bool {
+        let of_grant = |sid: &str| {
+            let identities = self.connections.values().filter_map(|link| link.identity.as_ref());
+            identities.filter(|identity| identity.sid == sid).count()
+        };
         self.connections.len() >= self.limits.connections
+            || newcomer.is_some_and(|newcomer| {
+                self.policy.is_granted() && of_grant(&newcomer.sid) >= self.limits.grant_connections
+            })
     }
 
     /// The connection is gone; without a DISCONNECT before, that is when its will is due.
@@ -225,6 +236,7 @@ impl Broker {
         };
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.connection = None;
+        session.left_at = now;
         session.drop_qos0(&mut self.held);
         if !abnormal {
             session.will = None;
@@ -266,7 +278,7 @@ impl Broker {
     /// Removes a session with everything it holds; a will goes unpublished.
     pub(crate) fn forget(&mut self, id: usize) {
         let Some(session) = self.sessions.try_remove(id) else { return };
-        self.held = self.held.saturating_sub(session.held());
+        self.held.remove(session.sid.as_ref(), session.held());
         for subscribed in &session.subscriptions {
             let (group, filter) = shared(&subscribed.filter);
             let group = group.map(|group| group_name(session.sid.as_ref(), group));
@@ -275,10 +287,24 @@ impl Broker {
         self.by_key.remove(&session.key);
     }
 
+    /// Removes a session and ends its connection, of whose output only the reason is left to say.
+    fn dismiss(&mut self, id: usize, reason: ReasonCode) {
+        let connection = self.sessions.get(id).and_then(|session| session.connection);
+        self.forget(id);
+        if let Some(connection) = connection
+            && let Some(link) = self.connections.get_mut(&connection)
+        {
+            link.session = None;
+            link.output.retain(|_| false);
+            self.finish(connection, Some(reason));
+        }
+    }
+
     /// Grants replace all earlier ones. Whatever they do not cover is gone when this returns: sessions (ended with
     /// 0x87), wills, and messages retained, waiting, in flight or encoded but not written.
     pub fn set_grants(&mut self, grants: Grants, now: u64) {
         self.policy = Policy::Granted(Some(grants));
+        self.forget_at = None;
         let known = |policy: &Policy, sid: Option<&Rc<str>>| {
             sid.is_some_and(|sid| policy.grants().is_some_and(|grants| grants.sid(sid).is_some()))
         };
@@ -289,15 +315,7 @@ impl Broker {
             .map(|(id, _)| id)
             .collect();
         for id in gone {
-            let connection = self.sessions.get(id).and_then(|session| session.connection);
-            self.forget(id);
-            if let Some(connection) = connection
-                && let Some(link) = self.connections.get_mut(&connection)
-            {
-                link.session = None;
-                link.output.retain(|_| false);
-                self.finish(connection, Some(ReasonCode::NOT_AUTHORIZED));
-            }
+            self.dismiss(id, ReasonCode::NOT_AUTHORIZED);
         }
         self.retained.refilter(&self.policy);
         for (_, session) in &mut self.sessions {
@@ -326,6 +344,32 @@ impl Broker {
         self.pump_all(now);
     }
 
+    /// Nobody is left who could tell that a grant has ended. Without new grants by [`Limits::unattended_ms`] from now
+    /// on, [`Self::tick`] forgets the grants and everything kept under them: sessions end (with 0x8B, for the grants
+    /// themselves may be good), wills go unpublished, and nobody comes in until there are grants again.
+    pub fn unattended(&mut self, now: u64) {
+        if self.has_grants() && self.forget_at.is_none() {
+            let due = now.saturating_add(self.limits.unattended_ms);
+            self.forget_at = Some(due);
+            self.wake_at(due);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        let all: Vec<usize> = self.sessions.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.dismiss(id, ReasonCode::SERVER_SHUTTING_DOWN);
+        }
+        self.retained = Retained::default();
+        self.policy = Policy::Granted(None);
+        self.forget_at = None;
+    }
+
+    /// Whether grants were given and are not forgotten.
+    pub const fn has_grants(&self) -> bool {
+        self.policy.grants().is_some()
+    }
+
     /// Ends every connection with this reason; sessions stay as their expiry says.
     pub fn end_all(&mut self, reason: ReasonCode, now: u64) {
         let open: Vec<usize> = self.connections.keys().copied().collect();
@@ -340,6 +384,10 @@ impl Broker {
             return self.next_tick;
         }
         self.next_tick = None;
+        if self.forget_at.is_some_and(|at| at <= now) {
+            // Before the wills that are due: they go unpublished.
+            self.forget_all();
+        }
         let handshake = self.limits.handshake_ms;
         let mut late = Vec::new();
         let mut next: Option<u64> = None;
@@ -366,7 +414,7 @@ impl Broker {
                 None => {}
             }
         }
-        if let Some(at) = self.retained.expire(now) {
+        for at in self.retained.expire(now).into_iter().chain(self.forget_at) {
             soonest(at);
         }
         if let Some(at) = next {

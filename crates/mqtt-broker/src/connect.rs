@@ -157,12 +157,29 @@ impl Broker {
         if let Some(id) = self.by_key.get(&admitted.key).copied() {
             return Ok((id, true));
         }
+        if let Some(sid) = &admitted.sid {
+            self.make_room_for(sid, now)?;
+        }
         if self.sessions.len() >= self.limits.sessions {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
         let id = self.sessions.insert(Session::new(admitted.key.clone(), admitted.sid.clone()));
         self.by_key.insert(admitted.key.clone(), id);
         Ok((id, false))
+    }
+
+    /// Sees to it that this grant may have one more session: its own that has been disconnected longest makes place.
+    fn make_room_for(&mut self, sid: &Rc<str>, now: u64) -> Result<(), ReasonCode> {
+        let own = || self.sessions.iter().filter(|(_, session)| session.sid.as_ref() == Some(sid));
+        if own().count() < self.limits.grant_sessions {
+            return Ok(());
+        }
+        let oldest = own()
+            .filter(|(_, session)| session.connection.is_none())
+            .min_by_key(|(_, session)| session.left_at)
+            .map(|(id, _)| id);
+        self.end_session(oldest.ok_or(ReasonCode::QUOTA_EXCEEDED)?, now);
+        Ok(())
     }
 
     fn welcome(

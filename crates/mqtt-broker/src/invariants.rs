@@ -4,6 +4,9 @@ use crate::Identity;
 use crate::broker::{Broker, covers};
 use crate::grants::{Access, Channels, Grants, Policy};
 use crate::limits::Limits;
+use crate::retained::Kept;
+use crate::session::Session;
+use crate::tally::Tally;
 use crate::tree::Matches;
 use mqtt_wire::{
     Ack, Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
@@ -25,18 +28,21 @@ enum Event {
     Written { at: usize, count: usize },
     Pass(u64),
     Grants(u8),
+    Unattended,
 }
 
 const CONNECTIONS: usize = 4;
 const TOPICS: [&str; 5] = ["d/L/t", "d/L/u", "c/L/h", "d/M/t", "other"];
 const FILTERS: [&str; 6] = ["#", "d/+/t", "d/L/u", "c/L/#", "$share/g/d/#", "$share/g/c/L/h"];
 const SIDS: [&str; 3] = ["device", "app", "late"];
+/// Three of each grant.
+const CLIENTS: usize = 9;
 
 fn event() -> impl Strategy<Value = Event> {
     let at = 0..CONNECTIONS;
     let version = prop::sample::select(&[Version::V311, Version::V5]);
     prop_oneof![
-        3 => (at.clone(), 0..SIDS.len(), version, any::<bool>(), 0..3u32, any::<bool>(), 0..3u32).prop_map(
+        3 => (at.clone(), 0..CLIENTS, version, any::<bool>(), 0..3u32, any::<bool>(), 0..3u32).prop_map(
             |(at, client, version, clean, expiry, will, delay)| {
                 Event::Connect { at, client, version, clean, expiry, will, delay }
             }
@@ -54,6 +60,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (at, 0..200usize).prop_map(|(at, count)| Event::Written { at, count }),
         2 => (1..2_500u64).prop_map(Event::Pass),
         1 => any::<u8>().prop_map(Event::Grants),
+        1 => Just(Event::Unattended),
     ]
 }
 
@@ -91,10 +98,10 @@ impl World {
         self.broker.receive(at, &packet.to_vec(version), self.now);
     }
 
-    fn connect(&mut self, at: usize, client: usize, connect: Connect<'_>) {
+    fn connect(&mut self, at: usize, sid: &str, connect: Connect<'_>) {
         self.broker.close(at, self.now);
-        let name = SIDS[client].to_owned();
-        self.broker.open(at, Some(Identity { sid: name.clone(), client: name }), self.now);
+        let identity = Identity { sid: sid.to_owned(), client: connect.client_id.to_owned() };
+        self.broker.open(at, Some(identity), self.now);
         self.broker.receive(at, &Packet::Connect(connect).to_vec(connect.version), self.now);
     }
 
@@ -103,11 +110,13 @@ impl World {
             Event::Connect { at, client, version, clean, expiry, will, delay } => {
                 let properties = [Property::SessionExpiryInterval(*expiry), Property::ReceiveMaximum(2)];
                 let delays = [Property::WillDelayInterval(*delay)];
+                let sid = client % SIDS.len();
+                let name = format!("{}{}", SIDS[sid], client / SIDS.len());
                 let will = will.then_some(Will {
                     qos: QoS::AtLeastOnce,
                     retain: *clean,
                     properties: Properties::list(&delays),
-                    topic: TOPICS[client * 2],
+                    topic: TOPICS[sid * 2],
                     payload: b"gone",
                 });
                 let connect = Connect {
@@ -115,12 +124,12 @@ impl World {
                     clean_start: *clean,
                     keep_alive: 2,
                     properties: Properties::list(&properties),
-                    client_id: SIDS[*client],
+                    client_id: &name,
                     will,
                     username: None,
                     password: None,
                 };
-                self.connect(*at, *client, connect);
+                self.connect(*at, SIDS[sid], connect);
             }
             Event::Close(at) => self.broker.close(*at, self.now),
             Event::Disconnect(at) => {
@@ -173,16 +182,31 @@ impl World {
                 self.broker.set_grants(grants(*bits), self.now);
             }
             Event::Grants(_) => {}
+            Event::Unattended => self.broker.unattended(self.now),
         }
         while self.broker.next_attention().is_some() {}
     }
 
     fn check(&mut self) {
         let broker = &mut self.broker;
-        let held: usize = broker.sessions.iter().map(|(_, session)| session.held()).sum();
+        let limits = &broker.limits;
+        let mut held = Tally::default();
+        for (_, session) in &broker.sessions {
+            held.add(session.sid.as_ref(), session.held());
+            let of_grant = |other: &Session| session.sid.is_some() && other.sid == session.sid;
+            let sessions = broker.sessions.iter().filter(|(_, other)| of_grant(other)).count();
+            assert!(sessions <= limits.grant_sessions, "sessions of one grant");
+            assert!(session.may_hold(0, &broker.held, limits), "bytes held, in all and for one grant");
+        }
         assert_eq!(broker.held, held, "bytes held");
-        assert!(broker.held <= broker.limits.queue_bytes);
-        assert!(broker.retained.is_consistent() && broker.retained.len() <= broker.limits.retained_messages);
+        assert!(broker.retained.is_consistent() && broker.retained.len() <= limits.retained_messages);
+        for sid in SIDS {
+            let published = |kept: &&Kept| kept.message.sid.as_deref() == Some(sid);
+            let own = || broker.retained.matching("#").filter(published);
+            assert!(own().count() <= limits.grants_part(limits.retained_messages), "retained for {sid}");
+            let bytes: usize = own().map(|kept| kept.message.cost()).sum();
+            assert!(bytes <= limits.grants_part(limits.retained_bytes), "bytes retained for {sid}");
+        }
         assert_eq!(broker.by_key.len(), broker.sessions.len());
         assert!(broker.sessions.len() <= broker.limits.sessions);
         for (id, session) in &broker.sessions {
@@ -223,12 +247,15 @@ impl World {
 
 fn limits() -> Limits {
     Limits {
-        sessions: 3,
+        sessions: 5,
+        grant_sessions: 2,
+        grant_share: 2,
         subscriptions: 4,
         queue_messages: 3,
         queue_bytes: 1_500,
-        retained_messages: 3,
-        retained_bytes: 700,
+        retained_messages: 4,
+        retained_bytes: 900,
+        unattended_ms: 2_000,
         output: 150,
         receive_maximum: 2,
         in_flight: 2,
@@ -253,7 +280,7 @@ proptest! {
         world.apply(&Event::Pass(8 * 24 * 3_600_000));
         world.check();
         prop_assert_eq!(world.broker.sessions.len(), 0);
-        prop_assert_eq!(world.broker.held, 0);
+        prop_assert_eq!(world.broker.held, Tally::default());
         prop_assert!(world.broker.tree.is_empty());
     }
 }

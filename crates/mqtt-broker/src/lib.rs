@@ -4,6 +4,9 @@
 //! clock and draws no random numbers. [`net`] is the crate's only I/O: one thread, one loop. Consent is a [`Policy`]
 //! that the core asks at every step; an open broker has none.
 //!
+//! No grant crowds out another ([`Limits`] has the parts), and none outlives the voice that could end it: without
+//! control for [`Limits::unattended_ms`] the broker forgets all of them with what it keeps ([`Broker::unattended`]).
+//!
 //! Left to others: who a connection is ([`Identity`] is handed in), TLS, persistence.
 
 mod acks;
@@ -20,6 +23,7 @@ mod publish;
 mod retained;
 mod session;
 mod subscribe;
+mod tally;
 mod tree;
 
 pub use broker::{Broker, Counts};

@@ -5,8 +5,18 @@
 pub struct Limits {
     /// Open connections; one more is closed at once.
     pub connections: usize,
+    /// Open connections of one grant; one more is closed at once. Like everything here that is said of one grant, it
+    /// binds only where sessions need grants.
+    pub grant_connections: usize,
     /// Sessions, connected or not; a CONNECT that needs one more is refused with 0x97.
     pub sessions: usize,
+    /// Sessions of one grant, connected or not; for one more, the one that has been disconnected longest ends (its will
+    /// is due), and if all are connected the CONNECT is refused with 0x97.
+    pub grant_sessions: usize,
+    /// One grant may hold one part in so many of [`Self::queue_bytes`] (the grant that is to receive), of
+    /// [`Self::retained_messages`] and of [`Self::retained_bytes`] (the grant that published). Beyond its part the
+    /// same happens as beyond the whole, to its messages only.
+    pub grant_share: usize,
     /// Subscriptions of one session; one more is refused with 0x97 (3.1.1: 0x80).
     pub subscriptions: usize,
     /// Messages waiting for one session. QoS 0 gives way first; then the newest is dropped, and its publisher gets 0x97
@@ -35,6 +45,9 @@ pub struct Limits {
     pub topic_levels: usize,
     /// Longest time that a session outlives its connection, in seconds; a longer wish is cut to it.
     pub session_expiry: u32,
+    /// From the end of the last control connection on, in milliseconds, unless grants come by a new one: then the
+    /// grants and everything kept under them are forgotten, because a revocation could not have been told.
+    pub unattended_ms: u64,
     /// From accepting a connection to the end of its CONNECT, in milliseconds; then it is closed.
     pub handshake_ms: u64,
 }
@@ -42,10 +55,21 @@ pub struct Limits {
 const DAY: u32 = 24 * 60 * 60;
 
 impl Limits {
+    /// One grant's part of a limit.
+    pub(crate) const fn grants_part(&self, limit: usize) -> usize {
+        match limit.checked_div(self.grant_share) {
+            Some(part) => part,
+            None => limit,
+        }
+    }
+
     /// For one owner's private broker.
     pub const PERSONAL: Limits = Limits {
         connections: 256,
+        grant_connections: 64,
         sessions: 256,
+        grant_sessions: 32,
+        grant_share: 4,
         subscriptions: 100,
         queue_messages: 1_000,
         queue_bytes: 8 << 20,
@@ -58,13 +82,17 @@ impl Limits {
         topic_aliases: 10,
         topic_levels: 32,
         session_expiry: 7 * DAY,
+        unattended_ms: 300_000,
         handshake_ms: 10_000,
     };
 
     /// For a plain broker that has a machine's memory.
     pub const PLAIN: Limits = Limits {
         connections: 10_000,
+        grant_connections: 10_000,
         sessions: 20_000,
+        grant_sessions: 20_000,
+        grant_share: 1,
         subscriptions: 10_000,
         queue_messages: 10_000,
         queue_bytes: 256 << 20,
@@ -77,6 +105,7 @@ impl Limits {
         topic_aliases: 10,
         topic_levels: 200,
         session_expiry: 7 * DAY,
+        unattended_ms: 300_000,
         handshake_ms: 10_000,
     };
 }

@@ -345,7 +345,9 @@ impl<D: Door> Server<D> {
                 peer.input.drain(..length.min(peer.input.len()));
                 match admission {
                     Admission::Control => peer.stage = Stage::Control,
-                    Admission::Client(_) if self.broker.is_full() => return self.drop_peer(slot, now),
+                    Admission::Client(identity) if self.broker.is_full_for(identity.as_ref()) => {
+                        return self.drop_peer(slot, now);
+                    }
                     Admission::Client(identity) => {
                         peer.stage = Stage::Client;
                         self.broker.open(slot, identity, now);
@@ -495,12 +497,11 @@ impl<D: Door> Server<D> {
     /// Everything is said: what still comes is thrown away until the peer closes, so that it can read our last words.
     fn linger(&mut self, slot: usize, now: u64) {
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        if peer.stage == Stage::Client {
-            self.broker.close(slot, now);
-        }
-        peer.stage = Stage::Lingering;
+        let stage = mem::replace(&mut peer.stage, Stage::Lingering);
         peer.used(usize::MAX);
-        if peer.socket.shutdown_write().is_err() {
+        let said = peer.socket.shutdown_write();
+        self.left(slot, stage, now);
+        if said.is_err() {
             return self.drop_peer(slot, now);
         }
         self.stop_waiting_for(slot, now);
@@ -518,8 +519,17 @@ impl<D: Door> Server<D> {
         let Some(mut peer) = self.peers.try_remove(slot) else { return };
         // Closing the socket takes it out of the poll anyway; there is nothing to do about an error.
         let _closed_anyway = self.poll.registry().deregister(peer.socket.source());
-        if peer.stage == Stage::Client {
-            self.broker.close(slot, now);
+        self.left(slot, peer.stage, now);
+    }
+
+    /// A connection is not any more what it was.
+    fn left(&mut self, slot: usize, stage: Stage, now: u64) {
+        match stage {
+            Stage::Client => self.broker.close(slot, now),
+            Stage::Control if self.peers.iter().all(|(_, peer)| peer.stage != Stage::Control) => {
+                self.broker.unattended(now);
+            }
+            Stage::Control | Stage::Unknown | Stage::Lingering => {}
         }
     }
 

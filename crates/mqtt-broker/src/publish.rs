@@ -137,10 +137,9 @@ impl Broker {
             self.retained.remove(topic);
             return true;
         }
-        let (messages, bytes) = (self.limits.retained_messages, self.limits.retained_bytes);
-        if !self.retained.has_room(topic, routed.content.cost(), messages, bytes) {
+        if !self.retained.has_room(routed, &self.limits) {
             self.retained.expire(now);
-            if !self.retained.has_room(topic, routed.content.cost(), messages, bytes) {
+            if !self.retained.has_room(routed, &self.limits) {
                 // What was retained before is older than this message and must not be taken for the last one.
                 self.retained.remove(topic);
                 self.count_dropped();
@@ -261,7 +260,7 @@ impl Broker {
                 encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes);
             }
         } else if has_room && session.waiting.is_empty() && session.flying.len() < link.window {
-            if self.held + routed.content.cost() > self.limits.queue_bytes {
+            if !session.may_hold(routed.content.cost(), &self.held, &self.limits) {
                 return false;
             }
             let packet_id = session.next_id();
@@ -269,7 +268,7 @@ impl Broker {
             // A packet longer than the client takes is not sent, as if it were delivered (§3.1.2.11.4).
             if encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
                 let waiting = wait(routed, parcel);
-                self.held += waiting.cost();
+                self.held.add(session.sid.as_ref(), waiting.cost());
                 session.flying.push_back(Flying {
                     packet_id,
                     stage: first_stage(parcel.qos),
@@ -318,7 +317,7 @@ impl Broker {
             }
             sent = true;
             if waiting.qos != QoS::AtMostOnce {
-                self.held += waiting.cost();
+                self.held.add(session.sid.as_ref(), waiting.cost());
                 let stage = first_stage(waiting.qos);
                 session.flying.push_back(Flying { packet_id, stage, message: Some(waiting) });
             }

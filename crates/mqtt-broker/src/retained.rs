@@ -1,7 +1,9 @@
 //! Retained messages by topic (§3.3.1.3), each with the grants that may see it.
 
 use crate::Policy;
-use crate::message::Message;
+use crate::limits::Limits;
+use crate::message::{Message, Routed};
+use crate::tally::Tally;
 use mqtt_wire::{QoS, topic};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -28,7 +30,9 @@ impl Kept {
 #[derive(Default)]
 pub(crate) struct Retained {
     by_topic: BTreeMap<Box<str>, Kept>,
-    bytes: usize,
+    /// By the grant that published.
+    messages: Tally,
+    bytes: Tally,
 }
 
 impl Retained {
@@ -38,29 +42,43 @@ impl Retained {
 
     pub(crate) fn remove(&mut self, topic: &str) {
         if let Some(kept) = self.by_topic.remove(topic) {
-            self.bytes -= kept.message.cost();
+            self.uncount(&kept.message);
         }
     }
 
-    /// Whether a message of that cost on that topic fits beside the others.
-    pub(crate) fn has_room(&self, topic: &str, cost: usize, messages: usize, bytes: usize) -> bool {
-        let old = self.by_topic.get(topic).map_or(0, |kept| kept.message.cost());
-        let count = self.by_topic.len() + usize::from(old == 0);
-        count <= messages && self.bytes - old + cost <= bytes
+    fn uncount(&mut self, message: &Message) {
+        self.messages.remove(message.sid.as_ref(), 1);
+        self.bytes.remove(message.sid.as_ref(), message.cost());
+    }
+
+    /// Whether a message fits beside those of other topics, in all and in its publisher's part.
+    pub(crate) fn has_room(&self, routed: &Routed<'_>, limits: &Limits) -> bool {
+        let old = self.by_topic.get(routed.content.topic).map(|kept| &kept.message);
+        let publisher = old.and_then(|old| old.sid.as_ref());
+        let count = (publisher, usize::from(old.is_some()));
+        let bytes = (publisher, old.map_or(0, |old| old.cost()));
+        self.messages.has_room(routed.sid, 1, count, limits.retained_messages, limits)
+            && self.bytes.has_room(routed.sid, routed.content.cost(), bytes, limits.retained_bytes, limits)
     }
 
     pub(crate) fn insert(&mut self, message: Rc<Message>, qos: QoS, readers: Vec<Rc<str>>) {
         let topic = message.content().topic.into();
-        self.bytes += message.cost();
+        self.messages.add(message.sid.as_ref(), 1);
+        self.bytes.add(message.sid.as_ref(), message.cost());
         if let Some(old) = self.by_topic.insert(topic, Kept { message, qos, readers }) {
-            self.bytes -= old.message.cost();
+            self.uncount(&old.message);
         }
     }
 
-    /// Whether the bytes counted are the bytes kept.
+    /// Whether what is counted is what is kept.
     #[cfg(test)]
     pub(crate) fn is_consistent(&self) -> bool {
-        self.bytes == self.by_topic.values().map(|kept| kept.message.cost()).sum::<usize>()
+        let (mut messages, mut bytes) = (Tally::default(), Tally::default());
+        for kept in self.by_topic.values() {
+            messages.add(kept.message.sid.as_ref(), 1);
+            bytes.add(kept.message.sid.as_ref(), kept.message.cost());
+        }
+        self.messages == messages && self.bytes == bytes
     }
 
     /// What matches a filter (without a `$share` prefix), in the order of topics.
@@ -98,12 +116,14 @@ impl Retained {
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&mut Kept) -> bool) {
-        let mut freed = 0;
-        self.by_topic.retain(|_, kept| {
+        let Retained { by_topic, messages, bytes } = self;
+        by_topic.retain(|_, kept| {
             let keeps = keep(kept);
-            freed += if keeps { 0 } else { kept.message.cost() };
+            if !keeps {
+                messages.remove(kept.message.sid.as_ref(), 1);
+                bytes.remove(kept.message.sid.as_ref(), kept.message.cost());
+            }
             keeps
         });
-        self.bytes -= freed;
     }
 }

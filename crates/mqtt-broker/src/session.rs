@@ -2,6 +2,7 @@
 
 use crate::limits::Limits;
 use crate::message::Message;
+use crate::tally::Tally;
 use crate::tree::Entry;
 use mqtt_wire::QoS;
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ pub(crate) struct Session {
     pub(crate) connection: Option<usize>,
     /// Seconds that it outlives its connection.
     pub(crate) expiry: u32,
+    /// When its last connection ended.
+    pub(crate) left_at: u64,
     pub(crate) expires_at: Option<u64>,
     pub(crate) subscriptions: Vec<Subscribed>,
     pub(crate) waiting: VecDeque<Waiting>,
@@ -74,6 +77,7 @@ impl Session {
             sid,
             connection: None,
             expiry: 0,
+            left_at: 0,
             expires_at: None,
             subscriptions: Vec::new(),
             waiting: VecDeque::new(),
@@ -107,20 +111,25 @@ impl Session {
 
     /// Lets a message wait. At a limit messages of QoS 0 give way, oldest first, but only to others.
     /// Answers whether the message was taken. `held` counts the bytes of all sessions.
-    pub(crate) fn enqueue(&mut self, waiting: Waiting, held: &mut usize, limits: &Limits) -> bool {
+    pub(crate) fn enqueue(&mut self, waiting: Waiting, held: &mut Tally, limits: &Limits) -> bool {
         let cost = waiting.cost();
-        while self.waiting.len() >= limits.queue_messages || *held + cost > limits.queue_bytes {
+        while self.waiting.len() >= limits.queue_messages || !self.may_hold(cost, held, limits) {
             if waiting.qos == QoS::AtMostOnce || !self.drop_oldest_qos0(held) {
                 return false;
             }
         }
-        *held += cost;
+        held.add(self.sid.as_ref(), cost);
         self.waiting_qos0 += usize::from(waiting.qos == QoS::AtMostOnce);
         self.waiting.push_back(waiting);
         true
     }
 
-    fn drop_oldest_qos0(&mut self, held: &mut usize) -> bool {
+    /// Whether there is room for so many more bytes, in all and for this session's grant.
+    pub(crate) fn may_hold(&self, cost: usize, held: &Tally, limits: &Limits) -> bool {
+        held.has_room(self.sid.as_ref(), cost, (None, 0), limits.queue_bytes, limits)
+    }
+
+    fn drop_oldest_qos0(&mut self, held: &mut Tally) -> bool {
         if self.waiting_qos0 == 0 {
             return false;
         }
@@ -131,10 +140,10 @@ impl Session {
     }
 
     /// Takes a waiting message out; its cost is not counted as held any more.
-    fn take(&mut self, at: usize, held: &mut usize) -> Option<Waiting> {
+    fn take(&mut self, at: usize, held: &mut Tally) -> Option<Waiting> {
         let waiting = self.waiting.remove(at)?;
         self.waiting_qos0 -= usize::from(waiting.qos == QoS::AtMostOnce);
-        *held -= waiting.cost();
+        held.remove(self.sid.as_ref(), waiting.cost());
         if self.waiting.is_empty() {
             self.waiting.shrink_to_fit();
         }
@@ -143,7 +152,7 @@ impl Session {
 
     /// The next message that can be sent with a window of so many acknowledgements outstanding: while the window is
     /// closed, QoS 0 goes past the others.
-    pub(crate) fn next_waiting(&mut self, window: usize, held: &mut usize) -> Option<Waiting> {
+    pub(crate) fn next_waiting(&mut self, window: usize, held: &mut Tally) -> Option<Waiting> {
         if self.flying.len() < window {
             return self.take(0, held);
         }
@@ -156,7 +165,7 @@ impl Session {
 
     /// Keeps only those messages, waiting or in flight, that `keep` chooses. A packet identifier in flight stays taken
     /// until the client acknowledges it.
-    pub(crate) fn retain(&mut self, held: &mut usize, keep: impl Fn(&Message) -> bool) {
+    pub(crate) fn retain(&mut self, held: &mut Tally, keep: impl Fn(&Message) -> bool) {
         let before = self.held();
         self.waiting.retain(|waiting| keep(&waiting.message));
         for flying in &mut self.flying {
@@ -168,15 +177,16 @@ impl Session {
     }
 
     /// A connection has ended: what was not worth keeping goes.
-    pub(crate) fn drop_qos0(&mut self, held: &mut usize) {
+    pub(crate) fn drop_qos0(&mut self, held: &mut Tally) {
         let before = self.held();
         self.waiting.retain(|waiting| waiting.qos != QoS::AtMostOnce);
         self.recount(before, held);
     }
 
-    fn recount(&mut self, before: usize, held: &mut usize) {
+    /// It held `before` bytes and may hold fewer now.
+    fn recount(&mut self, before: usize, held: &mut Tally) {
         self.waiting_qos0 = self.waiting.iter().filter(|waiting| waiting.qos == QoS::AtMostOnce).count();
-        *held = (*held + self.held()).saturating_sub(before);
+        held.remove(self.sid.as_ref(), before.saturating_sub(self.held()));
     }
 }
 

@@ -257,3 +257,87 @@ fn a_shared_group_belongs_to_one_grant() {
     assert_eq!(hub.take(2), [Seen::message("d/L/t", "1")]);
     assert_eq!(hub.take(3), [Seen::message("d/L/t", "1")]);
 }
+
+/// Five minutes.
+const UNATTENDED: u64 = 300;
+
+#[test]
+fn without_control_for_long_everything_is_forgotten() {
+    let mut hub = granted();
+    let both = [("dev", device("L")), ("app", app("L", &["t"], &["heater"]))];
+    hub.grant(&both);
+    hub.lasting(1, "dev", false);
+    hub.lasting(2, "app", false);
+    hub.subscribe(2, &all(QoS::AtLeastOnce));
+    hub.publish(1, retained("d/L/t", "flying"));
+    hub.take(1);
+    hub.take(2);
+    hub.cut(2);
+    hub.publish(1, publish("d/L/t", "waiting", 1, 2));
+    hub.take(1);
+    let before = hub.broker.counts();
+    assert_eq!((before.sessions, before.retained, before.queued), (2, 1, 2));
+
+    // A shorter absence loses nothing, and the next one is counted from its own beginning.
+    hub.broker.unattended(hub.now);
+    hub.pass(UNATTENDED - 1);
+    hub.grant(&both);
+    hub.pass(UNATTENDED);
+    assert_eq!(hub.broker.counts(), before);
+    hub.broker.unattended(hub.now);
+    hub.pass(UNATTENDED - 1);
+    hub.broker.unattended(hub.now);
+    assert_eq!(hub.broker.counts(), before);
+    assert!(hub.broker.has_grants());
+
+    hub.pass(1);
+    assert_eq!(hub.take(1), [Seen::Disconnect(ReasonCode::SERVER_SHUTTING_DOWN)]);
+    assert!(hub.broker.is_closing(1) && !hub.broker.has_grants());
+    hub.cut(1);
+    let after = hub.broker.counts();
+    assert_eq!((after.connected, after.sessions, after.retained, after.queued), (0, 0, 0, 0));
+    hub.connect_as(3, "dev", connect("dev", false, &[]));
+    assert_eq!(hub.take(3), [Seen::ConnAck { present: false, reason: ReasonCode::SERVER_UNAVAILABLE }]);
+
+    hub.grant(&both);
+    hub.lasting(4, "app", false);
+    assert_eq!(hub.subscribe(4, &all(QoS::AtLeastOnce)), Seen::SubAck(vec![1]));
+    assert_eq!(hub.take(4), []);
+}
+
+#[test]
+fn what_is_forgotten_has_no_last_will() {
+    let mut hub = granted();
+    let both = [("dev", device("L")), ("app", app("L", &["t"], &["heater"]))];
+    hub.grant(&both);
+    hub.lasting(1, "dev", false);
+    hub.subscribe(1, &[Subscription::new("c/L/#", QoS::AtMostOnce)]);
+    let expiry = [Property::SessionExpiryInterval(3_600)];
+    // One is due at the very moment, one later, one with the end of its connection.
+    for (id, name, delay) in [(2, "now", UNATTENDED as u32), (3, "later", 1_000), (4, "here", 0)] {
+        let delay = [Property::WillDelayInterval(delay)];
+        let will = Some(will("c/L/heater", name, &delay));
+        hub.connect_as(id, "app", mqtt_wire::Connect { will, ..connect(name, false, &expiry) });
+    }
+    hub.cut(2);
+    hub.cut(3);
+    hub.broker.unattended(hub.now);
+    hub.pass(UNATTENDED);
+    assert_eq!(hub.take(1), [Seen::Disconnect(ReasonCode::SERVER_SHUTTING_DOWN)]);
+    hub.cut(4);
+    hub.grant(&both);
+    hub.lasting(5, "dev", false);
+    hub.subscribe(5, &[Subscription::new("c/L/#", QoS::AtMostOnce)]);
+    hub.pass(3_600);
+    assert_eq!(hub.take(5), []);
+}
+
+#[test]
+fn a_broker_without_grants_waits_for_nobody() {
+    let mut hub = Hub::open();
+    hub.client(1, "c");
+    hub.broker.unattended(hub.now);
+    hub.pass(UNATTENDED);
+    assert_eq!(hub.take(1), []);
+    assert!(!hub.broker.is_closing(1));
+}

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use oauth_wire::{Event, EventKind};
+use tokio::time::{interval, sleep};
 
 use crate::cause::Cause;
 use crate::didp::Didp;
@@ -17,6 +19,10 @@ use crate::live::{Live, OwnerId};
 
 /// Introspections at once.
 const AT_ONCE: usize = 16;
+/// First and longest wait before grants are handed on once more.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How often is looked whether a grant has ended.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Deals with one event. What needs requests goes on in a task of its own, so that one slow owner does not keep the next
 /// one's revocation waiting.
@@ -52,8 +58,7 @@ pub(crate) fn react(gateway: &Arc<Gateway>, didp: &Arc<Didp>, event: &Event) {
 async fn changed(gateway: &Arc<Gateway>, didp: &Arc<Didp>, owner: &OwnerId) {
     let handing_on = async {
         if let Err(cause) = gateway.owners.refresh(gateway, didp, owner).await {
-            cause.log("grants_not_handed_on", "");
-            end_all(gateway.sessions.of_owner(owner));
+            not_handed_on(gateway, didp, owner, cause);
         }
     };
     let checking = stream::iter(gateway.sessions.of_owner(owner))
@@ -61,14 +66,60 @@ async fn changed(gateway: &Arc<Gateway>, didp: &Arc<Didp>, owner: &OwnerId) {
     tokio::join!(handing_on, checking);
 }
 
-async fn check_or_end(gateway: Arc<Gateway>, live: Arc<Live>) {
-    if introspect_again(&gateway, &live).await.is_err() {
+/// The PCM may have grants that are gone: the owner's sessions end, no others begin, and it is told until it was told.
+fn not_handed_on(gateway: &Arc<Gateway>, didp: &Arc<Didp>, owner: &OwnerId, cause: Cause) {
+    cause.log("grants_not_handed_on", "");
+    let is_first = gateway.owners.set_overdue(owner);
+    for live in gateway.sessions.of_owner(owner) {
         live.end(Cause::Unchecked);
+    }
+    if !is_first {
+        return;
+    }
+    let (gateway, didp, owner) = (Arc::clone(gateway), Arc::clone(didp), owner.clone());
+    gateway.shutdown.clone().spawn(async move {
+        tokio::select! {
+            () = gateway.shutdown.begun() => {}
+            () = hand_on_until_done(&gateway, &didp, &owner) => {}
+        }
+    });
+}
+
+async fn hand_on_until_done(gateway: &Gateway, didp: &Didp, owner: &OwnerId) {
+    let mut wait = RETRY.0;
+    loop {
+        sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+        // A session, or a later change, may have done it meanwhile.
+        if !gateway.owners.is_overdue(owner) || gateway.owners.refresh(gateway, didp, owner).await.is_ok() {
+            return;
+        }
     }
 }
 
-fn end_all(sessions: Vec<Arc<Live>>) {
-    for live in sessions {
+/// Ends grants when their time is over, whether their DIdP can be reached or not, until the gateway stops.
+pub(crate) async fn end_grants_in_time(gateway: Arc<Gateway>) {
+    let mut tick = interval(TICK);
+    loop {
+        tokio::select! {
+            () = gateway.shutdown.begun() => return,
+            _ = tick.tick() => {}
+        }
+        for owner in gateway.owners.due(gateway.clock.now()) {
+            let gateway = Arc::clone(&gateway);
+            gateway.shutdown.clone().spawn(async move {
+                let ending = gateway.owners.end_grants(&gateway, &owner).await;
+                let didp = gateway.didps.values().find(|didp| didp.issuer == owner.iss);
+                if let (Err(cause), Some(didp)) = (ending, didp) {
+                    not_handed_on(&gateway, didp, &owner, cause);
+                }
+            });
+        }
+    }
+}
+
+async fn check_or_end(gateway: Arc<Gateway>, live: Arc<Live>) {
+    if introspect_again(&gateway, &live).await.is_err() {
         live.end(Cause::Unchecked);
     }
 }
@@ -98,10 +149,7 @@ async fn hand_on(gateway: Arc<Gateway>, didp: Arc<Didp>, owner: OwnerId, away: A
     match gateway.owners.refresh(&gateway, &didp, &owner).await {
         Ok(()) => {}
         Err(Cause::DidpUnavailable) => away.store(true, Ordering::Relaxed),
-        Err(cause) => {
-            cause.log("grants_not_handed_on", "");
-            end_all(gateway.sessions.of_owner(&owner));
-        }
+        Err(cause) => not_handed_on(&gateway, &didp, &owner, cause),
     }
 }
 

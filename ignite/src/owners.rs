@@ -1,13 +1,15 @@
 //! The owners' PCMs as this gateway knows them: ensured by the launcher, told the grants, opened for sessions.
 //!
 //! One control connection a PCM. No session is opened before the PCM has the grants that the session's introspection knew
-//! of. An owner's lock makes launching single-flight: whoever comes while a PCM is being started waits for that one. The
-//! control connection itself is `control`'s.
+//! of. An owner's lock makes launching single-flight: whoever comes while a PCM is being started waits for that one. A PCM
+//! whose owner has no grants any more is removed. The control connection itself is `control`'s, when and how often grants are
+//! handed on is `changes`'s.
 
 mod control;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oauth_wire::{GrantEntry, GrantList};
@@ -37,23 +39,30 @@ pub(crate) struct Owners {
     launcher: LauncherClient,
     launch_limit: Duration,
     owners: Mutex<HashMap<OwnerId, Arc<Owner>>>,
+    /// Owners whose PCM could not be told the current grants, and may still have others.
+    overdue: Mutex<HashSet<OwnerId>>,
 }
 
 struct Owner {
     name: PcmName,
     link: tokio::sync::Mutex<Option<Link>>,
+    /// When the first of the grants that the PCM has ends, Unix seconds; [`NEVER`] if none does.
+    next_end: AtomicI64,
 }
+
+const NEVER: i64 = i64::MAX;
 
 /// A PCM that runs and has grants.
 struct Link {
     ready: Ready,
     control: Control,
-    rev: i64,
+    /// What the PCM has.
+    list: GrantList,
 }
 
 impl Owners {
     pub(crate) fn new(launcher: LauncherClient, launch_limit: Duration) -> Self {
-        Self { launcher, launch_limit, owners: Mutex::default() }
+        Self { launcher, launch_limit, owners: Mutex::default(), overdue: Mutex::default() }
     }
 
     /// A connection to the PCM of the grant's owner, with the preamble of a session of `client` already sent.
@@ -72,9 +81,11 @@ impl Owners {
         let preamble = Preamble::Session { sid: grant.sid.clone(), client: client.to_owned() }.to_bytes();
         for _attempt in ["as known", "anew, if that PCM died"] {
             let mut link = owner.link.lock().await;
-            let known = link.as_ref().is_some_and(|link| link.rev == grant.rev && link.control.is_alive());
-            if !known {
-                self.link(gateway, didp, &id, &owner.name, &mut link).await?;
+            let known =
+                link.as_ref().is_some_and(|link| link.list.rev == grant.rev && link.control.is_alive());
+            if !known || self.is_overdue(&id) {
+                let list = current_grants(gateway, didp, &id).await?;
+                self.hand_on(&id, &owner, &mut link, list).await?;
             }
             let Some(linked) = link.as_ref() else { continue };
             let opening = timeout(PCM_LIMIT, async {
@@ -92,18 +103,66 @@ impl Owners {
         Err(Cause::PcmUnavailable)
     }
 
-    /// Hands the owner's current grants to the PCM, if this gateway is linked with it. A PCM that is not linked gets them
-    /// before its next session.
+    /// Hands the owner's current grants to the PCM, if it runs; if there are none, the PCM is removed. A PCM that does not run
+    /// gets them before its next session.
     ///
     /// # Errors
     /// [`Cause::DidpUnavailable`] if the grants cannot be learned, another cause if the PCM cannot be told.
     pub(crate) async fn refresh(&self, gateway: &Gateway, didp: &Didp, id: &OwnerId) -> Result<(), Cause> {
-        let Some(owner) = self.lock().get(id).cloned() else { return Ok(()) };
+        let owner = self.owner(gateway, id)?;
         let mut link = owner.link.lock().await;
-        if link.is_none() {
+        // It may run without a link: started before this gateway was, or with a control connection that broke.
+        if link.is_none() && !self.runs(&owner.name).await? {
+            self.forget(id, &owner);
             return Ok(());
         }
-        self.link(gateway, didp, id, &owner.name, &mut link).await
+        let list = current_grants(gateway, didp, id).await?;
+        if list.grants.is_empty() {
+            return self.remove(id, &owner, &mut link).await;
+        }
+        self.hand_on(id, &owner, &mut link, list).await
+    }
+
+    /// The owners of whose grants one has ended by `now`; each is named once.
+    pub(crate) fn due(&self, now: i64) -> Vec<OwnerId> {
+        let owners = self.lock();
+        let due = owners.iter().filter(|(_, owner)| owner.next_end.load(Ordering::Acquire) <= now);
+        due.map(|(id, owner)| {
+            owner.next_end.store(NEVER, Ordering::Release);
+            id.clone()
+        })
+        .collect()
+    }
+
+    /// Takes the grants that have ended from the owner's PCM, without asking the DIdP, and ends their sessions.
+    ///
+    /// # Errors
+    /// The PCM cannot be told.
+    pub(crate) async fn end_grants(&self, gateway: &Gateway, id: &OwnerId) -> Result<(), Cause> {
+        let Some(owner) = self.lock().get(id).cloned() else { return Ok(()) };
+        let mut link = owner.link.lock().await;
+        let Some(known) = link.as_ref() else { return Ok(()) };
+        let list = without_ended(known.list.clone(), gateway.clock.now());
+        for live in gateway.sessions.of_owner(id) {
+            if !list.grants.iter().any(|entry| entry.sid == live.sid) {
+                live.end(Cause::Revoked);
+            }
+        }
+        if list.grants.is_empty() {
+            return self.remove(id, &owner, &mut link).await;
+        }
+        self.hand_on(id, &owner, &mut link, list).await
+    }
+
+    /// From now on no session of this owner is opened before the PCM was told the current grants. False if that was so
+    /// already.
+    pub(crate) fn set_overdue(&self, id: &OwnerId) -> bool {
+        self.overdue().insert(id.clone())
+    }
+
+    /// True until the PCM has been told the current grants, or is gone.
+    pub(crate) fn is_overdue(&self, id: &OwnerId) -> bool {
+        self.overdue().contains(id)
     }
 
     /// Everything of this owner goes: the PCM and what it kept.
@@ -129,41 +188,76 @@ impl Owners {
         self.lock().keys().filter(|id| id.iss == iss).cloned().collect()
     }
 
-    /// Makes `link` a living one with the current grants: by the control connection that there is, else by the launcher.
-    async fn link(
+    /// Makes `link` a living one with these grants: by the control connection that there is, else by the launcher.
+    async fn hand_on(
         &self,
-        gateway: &Gateway,
-        didp: &Didp,
         id: &OwnerId,
-        name: &PcmName,
+        owner: &Owner,
         link: &mut Option<Link>,
+        list: GrantList,
     ) -> Result<(), Cause> {
-        let list = didp.grants(&id.sub).await.map_err(|error| {
-            tracing::warn!(event = "grants_unavailable", issuer = didp.issuer, %error);
-            Cause::DidpUnavailable
-        })?;
-        let grants = Verb::Grants(pcm_grants(&list, gateway.clock.now()));
-        if let Some(known) = link {
-            match known.control.call(grants.clone(), PCM_LIMIT).await {
-                Ok(()) => {
-                    known.rev = list.rev;
-                    return Ok(());
-                }
-                Err(error) => tracing::info!(event = "pcm_control_lost", %error),
-            }
-        }
-        *link = None;
-        let ready = self.ensure(name).await?;
-        let failed = |error: std::io::Error| {
-            tracing::error!(event = "pcm_control_failed", %error);
-            Cause::PcmUnavailable
+        let grants = Verb::Grants(pcm_grants(&list));
+        let next_end = list.grants.iter().filter_map(|entry| entry.exp).min().unwrap_or(NEVER);
+        let told = match link {
+            Some(known) => known.control.call(grants.clone(), PCM_LIMIT).await,
+            None => Err(std::io::ErrorKind::NotConnected.into()),
         };
-        let mut stream = ready.connect().await.map_err(failed)?;
-        stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(failed)?;
-        let control = Control::over(stream);
-        control.call(grants, PCM_LIMIT).await.map_err(failed)?;
-        *link = Some(Link { ready, control, rev: list.rev });
+        if let (Some(known), Ok(())) = (&mut *link, &told) {
+            known.list = list;
+        } else {
+            if let (Some(_), Err(error)) = (&*link, told) {
+                tracing::info!(event = "pcm_control_lost", %error);
+            }
+            *link = None;
+            let ready = self.ensure(&owner.name).await?;
+            let failed = |error: std::io::Error| {
+                tracing::error!(event = "pcm_control_failed", %error);
+                Cause::PcmUnavailable
+            };
+            let mut stream = ready.connect().await.map_err(failed)?;
+            stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(failed)?;
+            let control = Control::over(stream);
+            control.call(grants, PCM_LIMIT).await.map_err(failed)?;
+            *link = Some(Link { ready, control, list });
+        }
+        owner.next_end.store(next_end, Ordering::Release);
+        self.overdue().remove(id);
         Ok(())
+    }
+
+    /// Has the PCM of an owner without grants removed, with all that it kept.
+    async fn remove(&self, id: &OwnerId, owner: &Arc<Owner>, link: &mut Option<Link>) -> Result<(), Cause> {
+        *link = None;
+        match timeout(self.launch_limit, self.launcher.remove(&owner.name)).await {
+            Ok(Ok(())) => {
+                tracing::info!(event = "pcm_removed", "its owner has no grants any more");
+                self.forget(id, owner);
+                return Ok(());
+            }
+            Ok(Err(error)) => tracing::error!(event = "pcm_removal_failed", %error),
+            Err(_) => tracing::error!(event = "pcm_removal_failed", error = "time limit"),
+        }
+        Err(Cause::PcmUnavailable)
+    }
+
+    /// There is no PCM to be told anything.
+    fn forget(&self, id: &OwnerId, owner: &Arc<Owner>) {
+        owner.next_end.store(NEVER, Ordering::Release);
+        self.overdue().remove(id);
+        let mut owners = self.lock();
+        // Whoever waits for this owner's lock holds it as the map and our caller do, and must not get another one beside it.
+        if Arc::strong_count(owner) == 2 {
+            owners.remove(id);
+        }
+    }
+
+    async fn runs(&self, name: &PcmName) -> Result<bool, Cause> {
+        match timeout(self.launch_limit, self.launcher.list()).await {
+            Ok(Ok(names)) => return Ok(names.contains(name)),
+            Ok(Err(error)) => tracing::warn!(event = "pcms_unknown", %error),
+            Err(_) => tracing::warn!(event = "pcms_unknown", error = "time limit"),
+        }
+        Err(Cause::PcmUnavailable)
     }
 
     async fn ensure(&self, name: &PcmName) -> Result<Ready, Cause> {
@@ -192,20 +286,39 @@ impl Owners {
         let name =
             PcmName::new(gateway.keys.pcm_name(&id.iss, &id.sub)).map_err(|_| Cause::PcmUnavailable)?;
         let mut owners = self.lock();
-        let owner =
-            owners.entry(id.clone()).or_insert_with(|| Arc::new(Owner { name, link: Default::default() }));
+        let owner = owners.entry(id.clone()).or_insert_with(|| {
+            let next_end = AtomicI64::new(NEVER);
+            Arc::new(Owner { name, link: Default::default(), next_end })
+        });
         Ok(Arc::clone(owner))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OwnerId, Arc<Owner>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OwnerId, Arc<Owner>>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overdue(&self) -> MutexGuard<'_, HashSet<OwnerId>> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The grants as the PCM takes them: as topics. An entry that is not coherent, or has ended at `now`, is no grant.
-fn pcm_grants(list: &GrantList, now: i64) -> Grants {
-    let current = |entry: &&GrantEntry| entry.exp.is_none_or(|exp| exp > now);
-    let grants = list.grants.iter().filter(current).filter_map(|entry| {
+/// What the DIdP says is granted now.
+async fn current_grants(gateway: &Gateway, didp: &Didp, id: &OwnerId) -> Result<GrantList, Cause> {
+    let list = didp.grants(&id.sub).await.map_err(|error| {
+        tracing::warn!(event = "grants_unavailable", issuer = didp.issuer, %error);
+        Cause::DidpUnavailable
+    })?;
+    Ok(without_ended(list, gateway.clock.now()))
+}
+
+fn without_ended(mut list: GrantList, now: i64) -> GrantList {
+    list.grants.retain(|entry| entry.exp.is_none_or(|exp| exp > now));
+    list
+}
+
+/// The grants as the PCM takes them: as topics. An entry that is not coherent is no grant.
+fn pcm_grants(list: &GrantList) -> Grants {
+    let grants = list.grants.iter().filter_map(|entry| {
         let grant = pcm_grant(entry);
         if grant.is_none() {
             tracing::warn!(event = "grant_not_coherent", "one grant is left out");
@@ -251,7 +364,7 @@ mod tests {
 
     fn list(json: &str) -> Grants {
         let list: GrantList = serde_json::from_str(json).unwrap();
-        pcm_grants(&list, 100)
+        pcm_grants(&without_ended(list, 100))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use service::net::{Admission, Listener, accept};
 use service::{Clock, Shutdown};
 
+use crate::changes;
 use crate::config::Config;
 use crate::didp::{Didp, events};
 use crate::gateway::Gateway;
@@ -114,6 +115,7 @@ pub async fn run(
     for didp in gateway.didps.values() {
         shutdown.spawn(events::listen(Arc::clone(&gateway), Arc::clone(didp)));
     }
+    shutdown.spawn(changes::end_grants_in_time(Arc::clone(&gateway)));
     let admission = &gateway.admission;
     for listener in listeners.mqtt {
         let gateway = Arc::clone(&gateway);

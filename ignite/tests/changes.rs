@@ -265,3 +265,80 @@ async fn a_pcm_gets_new_grants_before_a_session_that_needs_them() {
     };
     tokio::time::timeout(common::DEADLINE, seen).await.unwrap();
 }
+
+/// An owner's end date counts whether the DIdP can be asked or not.
+#[tokio::test]
+async fn a_grant_ends_in_time_without_its_didp() {
+    let stack = Stack::start().await;
+    let (mut app, mut device, token) = app_and_device(&stack, Version::V5).await;
+    for grant in stack.didp.facts().grants.get_mut("owner").unwrap() {
+        if grant["sid"] == "s-app" {
+            grant["exp"] = json!(common::didp::now() + 100);
+        }
+    }
+    let requests = stack.didp.facts().grant_requests;
+    stack.didp.say("changed", "sub", "owner");
+    until("the PCM was told", async || stack.didp.facts().grant_requests > requests).await;
+    device.ping().await;
+    app.ping().await;
+    stack.didp.set_down(true);
+    stack.clock.advance(101);
+    app.expect_disconnect(0x87).await;
+    device.ping().await;
+    stack.didp.set_down(false);
+    until("the gateway is ready again", async || stack.is_ready().await).await;
+    // The PCM has nothing of that grant left, even for a token that says otherwise.
+    let mut again = stack.connect().await;
+    assert_eq!(again.connect(bearer(Version::V5, "app", &token)).await, 0x87);
+}
+
+/// Checklist 33: a PCM that could not be told of a revocation is told until it was, whether anybody connects or not.
+#[tokio::test]
+async fn grants_are_handed_on_until_it_is_done() {
+    let stack = Stack::start().await;
+    let (mut app, mut device, _) = app_and_device(&stack, Version::V5).await;
+    let token = stack.didp.another_token("demo.token-of-s-device-0");
+    stack.didp.facts().grants_fail = true;
+    stack.didp.revoke("owner", "s-app");
+    app.expect(|packet| assert!(matches!(packet, Packet::Disconnect(_)))).await;
+    device.expect_disconnect(0x89).await;
+    let mut early = stack.connect().await;
+    assert_eq!(early.connect(bearer(Version::V5, "thermostat", &token)).await, 0x88);
+    let requests = stack.didp.facts().grant_requests;
+    until("it is tried again", async || stack.didp.facts().grant_requests > requests).await;
+    let answers = stack.didp.facts().grant_answers;
+    stack.didp.facts().grants_fail = false;
+    until("it was done", async || stack.didp.facts().grant_answers > answers).await;
+    let mut again = stack.connect().await;
+    again.log_in(Version::V5, "thermostat", &token).await;
+}
+
+/// Checklist 33: also one that was started before this gateway was.
+#[tokio::test]
+async fn a_pcm_that_nobody_used_since_a_restart_hears_of_changes() {
+    let mut stack = Stack::start().await;
+    let _parties = app_and_device(&stack, Version::V5).await;
+    stack.restart().await;
+    let answers = stack.didp.facts().grant_answers;
+    stack.didp.revoke("owner", "s-app");
+    until("the PCM was told", async || stack.didp.facts().grant_answers > answers).await;
+    stack.didp.revoke("owner", "s-device");
+    until("the PCM is gone", async || stack.pcms().await == 0).await;
+}
+
+#[tokio::test]
+async fn an_owner_without_grants_has_no_pcm() {
+    let stack = Stack::start().await;
+    let (mut app, mut device, _) = app_and_device(&stack, Version::V5).await;
+    stack.didp.revoke("owner", "s-app");
+    app.expect_disconnect(0x87).await;
+    assert_eq!(stack.pcms().await, 1);
+    device.ping().await;
+    stack.didp.revoke("owner", "s-device");
+    device.expect_disconnect(0x87).await;
+    until("the PCM is gone", async || stack.pcms().await == 0).await;
+    let (mut app, mut device, _) = app_and_device(&stack, Version::V5).await;
+    assert_eq!(device.publish_acked(1, "d/temperature", b"1").await, 0);
+    assert_eq!(app.message().await.payload, b"1");
+    assert_eq!(stack.pcms().await, 1);
+}

@@ -39,8 +39,12 @@ pub struct Facts {
     pub grants_wait: bool,
     /// Tokens that were asked about.
     pub asked: Vec<String>,
+    /// Questions about grants are answered with 503.
+    pub grants_fail: bool,
     /// How often grants were asked for.
     pub grant_requests: usize,
+    /// How often that was answered.
+    pub grant_answers: usize,
     /// `Last-Event-ID` of each stream that began.
     pub streams: Vec<Option<String>>,
 }
@@ -236,10 +240,14 @@ async fn grants(
     while shared.facts.lock().unwrap().grants_wait {
         changed.changed().await.unwrap();
     }
-    let facts = shared.facts.lock().unwrap();
+    let mut facts = shared.facts.lock().unwrap();
     if let Some(refused) = refused(&headers, &facts) {
         return refused;
     }
+    if facts.grants_fail {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    facts.grant_answers += 1;
     let sub = &form["sub"];
     let grants = facts.grants.get(sub).cloned().unwrap_or_default();
     Json(json!({"sub": sub, "rev": facts.rev(sub), "grants": grants})).into_response()

@@ -45,8 +45,11 @@ impl FromRequest<App> for Form {
             ));
         }
         if !is_type(request.headers(), "application/x-www-form-urlencoded") {
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Problem::malformed(status, "the body must be application/x-www-form-urlencoded"));
+            // RFC 6749 §5.2: malformed requests are 400.
+            return Err(Problem::of(
+                OAuthErrorCode::InvalidRequest,
+                "the body must be application/x-www-form-urlencoded",
+            ));
         }
         let bytes = read(request, app).await?;
         if std::str::from_utf8(&bytes).is_err() {

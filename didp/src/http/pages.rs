@@ -11,6 +11,7 @@ mod consent;
 mod failure;
 mod form;
 mod login;
+mod segment;
 mod session;
 mod views;
 mod words;

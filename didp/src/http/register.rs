@@ -1,6 +1,7 @@
 //! `POST /register`, `POST /register/batch` (RFC 7591) and `GET`, `PUT`, `DELETE /register/{client_id}` (RFC 7592).
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
@@ -48,19 +49,21 @@ pub(super) async fn batch(
 /// What is registered.
 pub(super) async fn get(
     State(app): State<App>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Json<Registered>, Problem> {
+    let client_id = named(client_id)?;
     Ok(Json(registration::read(&app, &client_id, token(&headers)?).await?))
 }
 
 /// Replaces the metadata. As RFC 7592 §2.2 asks, the body names the client; it cannot choose a secret.
 pub(super) async fn put(
     State(app): State<App>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Json<Registered>, Problem> {
+    let client_id = named(client_id)?;
     let mut object = body.parse::<serde_json::Map<String, Value>>()?;
     if object.remove("client_id").is_some_and(|named| named != client_id.as_str()) {
         return Err(Problem::of(OAuthErrorCode::InvalidClientMetadata, "client_id is another client's"));
@@ -73,11 +76,20 @@ pub(super) async fn put(
 /// Deletes the client.
 pub(super) async fn delete(
     State(app): State<App>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    let client_id = named(client_id)?;
     registration::delete(&app, &client_id, token(&headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The client that the path names; bytes that are no text name none.
+fn named(client_id: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    match client_id {
+        Ok(Path(client_id)) => Ok(client_id),
+        Err(_) => Err(Problem::malformed(StatusCode::NOT_FOUND, "the path names no client")),
+    }
 }
 
 fn token(headers: &HeaderMap) -> Result<&str, Problem> {

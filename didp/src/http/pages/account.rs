@@ -1,11 +1,12 @@
 //! The owner's pages: devices, apps, what happened; naming and releasing devices, withdrawing apps.
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, StatusCode};
 
 use super::failure::Failure;
 use super::form::{self, Fields};
+use super::segment::Segment;
 use super::session::{self, Owner};
 use super::views::{Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, render};
 use super::words::{ENGLISH, Words, stamp};
@@ -123,7 +124,7 @@ fn line(w: &Words, notice: &NoticeView) -> Notice {
 /// `GET /account/devices/{id}/release`: asks whether that is meant.
 pub(super) async fn ask_release(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     owner: Owner,
 ) -> Result<Response, Failure> {
     let view = account::overview(&app, &owner.session).await?;
@@ -141,7 +142,7 @@ pub(super) async fn ask_release(
 /// `POST /account/devices/{id}/release`.
 pub(super) async fn release(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
@@ -153,7 +154,7 @@ pub(super) async fn release(
 /// `POST /account/devices/{id}/name`.
 pub(super) async fn rename(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
@@ -166,7 +167,7 @@ pub(super) async fn rename(
 /// `POST /account/apps/{id}/withdraw`.
 pub(super) async fn withdraw(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,

@@ -3,11 +3,11 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::failure::Failure;
+use super::segment::Segment;
 
 const STYLE: &str = include_str!("../../../assets/style.css");
 const WAITING: &str = include_str!("../../../assets/waiting.js");
@@ -20,7 +20,7 @@ pub(super) static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// `GET /assets/{file}`.
-pub(super) async fn file(Path(file): Path<String>) -> Result<Response, Failure> {
+pub(super) async fn file(Segment(file): Segment) -> Result<Response, Failure> {
     let (kind, text) = match file.as_str() {
         "style.css" => ("text/css; charset=utf-8", STYLE),
         "waiting.js" => ("text/javascript; charset=utf-8", WAITING),

@@ -2,13 +2,14 @@
 //! Who may take which device, and when, is the claim flow's decision.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, StatusCode};
 
 use super::failure::Failure;
 use super::form::{self, Fields};
 use super::login;
+use super::segment::Segment;
 use super::session::{self, Owner, Visitor};
 use super::views::{Abilities, ClaimCode, ClaimDecide, ClaimOver, ClaimWaiting, Frame, render};
 use super::words::ENGLISH;
@@ -20,7 +21,7 @@ use crate::state::App;
 /// unpressed codes all give this page.
 pub(super) async fn open(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segment(code): Segment,
     Visitor(visitor): Visitor,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -39,7 +40,7 @@ pub(super) async fn open(
 /// `POST /r/{code}`: the digits that the device shows, or nothing for a device that shows none.
 pub(super) async fn confirm(
     State(app): State<App>,
-    Path(code): Path<String>,
+    Segment(code): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
@@ -64,7 +65,7 @@ fn page(code: &str) -> Result<String, Failure> {
 /// `GET /claim/{ticket}`: the device in plain words, the waiting page, or how it ended.
 pub(super) async fn show(
     State(app): State<App>,
-    Path(ticket): Path<String>,
+    Segment(ticket): Segment,
     owner: Owner,
 ) -> Result<Response, Failure> {
     let w = &ENGLISH;
@@ -102,7 +103,7 @@ pub(super) async fn show(
 /// `POST /claim/{ticket}`: claim it, with a name or without, or decline.
 pub(super) async fn decide(
     State(app): State<App>,
-    Path(ticket): Path<String>,
+    Segment(ticket): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
@@ -127,7 +128,7 @@ pub(super) async fn decide(
 /// `GET /claim/{ticket}/state`: answers when the claim is decided, or `waiting` after a while.
 pub(super) async fn state(
     State(app): State<App>,
-    Path(ticket): Path<String>,
+    Segment(ticket): Segment,
     Visitor(visitor): Visitor,
 ) -> Result<Response, Failure> {
     let Some(owner) = visitor else { return Ok(StatusCode::UNAUTHORIZED.into_response()) };

@@ -1,13 +1,14 @@
 //! Logging in at an upstream provider, and out. The protocol with the provider is [`crate::upstream`]'s; here are the pages,
 //! and the cookies that tie a login to the browser that began it.
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 
 use super::failure::Failure;
 use super::form::Fields;
+use super::segment::Segment;
 use super::session::{self, Visitor};
 use super::views::{Frame, Login, Provider, render};
 use super::words::ENGLISH;
@@ -64,7 +65,7 @@ pub(super) fn choice(
 /// `GET /login/{upstream}?next=…`: on to the provider.
 pub(super) async fn begin(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -95,7 +96,7 @@ pub(super) async fn begin(
 /// `GET /login/{upstream}/callback`: back from the provider.
 pub(super) async fn callback(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {

@@ -13,10 +13,15 @@ use zeroize::Zeroizing;
 
 use crate::flows::Refusal;
 
+/// Secrets that a client can have at once: its own, and the one that a claim gave it.
+const SECRETS: usize = 2;
+
 /// Hashes and verifies; clones share the queue.
 #[derive(Clone)]
 pub struct Hasher {
     iterations: u32,
+    /// A hash that no secret fits, as costly as any other.
+    nobody: Arc<str>,
     /// Places in the queue, the ones being worked on among them.
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
@@ -35,8 +40,10 @@ impl Hasher {
     /// A hasher that lets `queue` requests wait at most.
     pub fn new(iterations: u32, queue: usize) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let iterations = iterations.max(1);
         Self {
-            iterations: iterations.max(1),
+            iterations,
+            nobody: hash(&service::secret::random_token::<32>(), iterations).into(),
             places: Arc::new(Semaphore::new(queue.max(1))),
             workers: Arc::new(Semaphore::new(workers)),
         }
@@ -61,11 +68,15 @@ impl Hasher {
         self.run(move || secrets.iter().map(|secret| hash(secret, iterations)).collect()).await
     }
 
-    /// Which of `hashes` the secret fits, if any. Every hash is tried, so that the time tells nothing.
+    /// Which of `hashes` the secret fits, if any. Always as many hashes are tried as a client can have, so that the time tells
+    /// neither how many there are nor whether there are any.
     ///
     /// # Errors
     /// [`Refusal::Busy`] if the queue is full.
-    pub async fn verify(&self, secret: &str, hashes: Vec<String>) -> Result<Option<Verified>, Refusal> {
+    pub async fn verify(&self, secret: &str, mut hashes: Vec<String>) -> Result<Option<Verified>, Refusal> {
+        while hashes.len() < SECRETS {
+            hashes.push(self.nobody.to_string());
+        }
         let iterations = self.iterations;
         let secret = Zeroizing::new(secret.to_owned());
         self.run(move || {

@@ -39,10 +39,6 @@ pub enum Credentials {
     },
 }
 
-/// A hash that no secret fits, so that an unknown client costs as much time as a known one.
-const NOBODY: &str =
-    "$pbkdf2-sha256$i=1000,l=32$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
 /// The client that these credentials prove. A renewed secret that is used for the first time takes the old one's place.
 ///
 /// # Errors
@@ -81,7 +77,7 @@ pub async fn authenticate(app: &App, address: IpAddr, credentials: Credentials) 
             usable(client)
         }
         (None, Some(secret)) => {
-            app.hasher.verify(&secret, vec![NOBODY.into()]).await?;
+            app.hasher.verify(&secret, Vec::new()).await?;
             wrong()
         }
         (None, None) => wrong(),

@@ -17,7 +17,8 @@ pub mod users;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sqlx::pool::PoolConnection;
@@ -25,6 +26,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
+
+/// How long a look at whether the database can be written is good.
+const READY: Duration = Duration::from_secs(1);
 
 /// A write transaction; dropping it without a commit leaves nothing.
 pub type Tx = Transaction<'static, Sqlite>;
@@ -37,6 +42,8 @@ pub type Conn = SqliteConnection;
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// When it was last tried whether the database can be written, and what came of it.
+    ready: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Store {
@@ -65,7 +72,7 @@ impl Store {
         sqlx::migrate!("./migrations").run(&writer).await.with_context(named)?;
         let readers =
             pool().max_connections(4).connect_with(options.read_only(true)).await.with_context(named)?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, ready: Arc::default() })
     }
 
     /// Begins a write; waits for the one before it.
@@ -92,12 +99,20 @@ impl Store {
         events::head(&mut *self.read().await?).await
     }
 
-    /// True if the database answers and can be written.
+    /// True if the database answers and can be written. Tried once a second at most, whoever asks: anybody may.
     pub async fn is_ready(&self) -> bool {
-        match self.write().await {
+        let mut last = self.ready.lock().await;
+        if let Some((at, ready)) = *last
+            && at.elapsed() < READY
+        {
+            return ready;
+        }
+        let ready = match self.write().await {
             Ok(tx) => tx.rollback().await.is_ok(),
             Err(_) => false,
-        }
+        };
+        *last = Some((Instant::now(), ready));
+        ready
     }
 
     /// Closes all connections, folding the write-ahead log into the file.

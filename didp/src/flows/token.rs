@@ -17,11 +17,11 @@ use crate::flows::details::{self, Audience};
 use crate::flows::{Refusal, ownership, refuse};
 use crate::keys::Purpose;
 use crate::state::App;
-use crate::store::claims;
 use crate::store::clients::{self, Client};
 use crate::store::grants::{self, Grant};
 use crate::store::notices;
 use crate::store::tokens::{self, NewNode, Node};
+use crate::store::{Conn, claims};
 
 /// Fresh siblings at most; one more evicts the oldest.
 pub const SIBLINGS: usize = 8;
@@ -79,12 +79,16 @@ async fn present(
     scope: Option<&str>,
     resource: Option<&str>,
 ) -> Result<TokenResponse, Refusal> {
+    // Anybody can send made-up handles; they must not queue for the writer, nor cost a hash.
+    if find(app, &mut *app.store.read().await?, handle).await?.is_none() {
+        return invalid_grant();
+    }
     // Hashing the renewed secret is slow, so it is done before the writer is held.
     let renewed =
         if proof.is_some() && client.is_device() { Some(renewed_secret(app, handle).await?) } else { None };
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
-    let Some((node, grant)) = find(app, &mut change, handle).await? else { return invalid_grant() };
+    let Some((node, grant)) = find(app, change.conn(), handle).await? else { return invalid_grant() };
     if grant.client_id != client.client_id || node.challenge.is_some() != proof.is_some() {
         return invalid_grant();
     }
@@ -134,10 +138,10 @@ async fn present(
 }
 
 /// The node of a handle with its grant.
-async fn find(app: &App, change: &mut Change, handle: &str) -> Result<Option<(Node, Grant)>, Refusal> {
+async fn find(app: &App, conn: &mut Conn, handle: &str) -> Result<Option<(Node, Grant)>, Refusal> {
     for candidate in app.keys.candidates(Purpose::Token, &[handle.as_bytes()]) {
-        if let Some(node) = tokens::by_handle(change.conn(), candidate.as_bytes()).await?
-            && let Some(grant) = grants::get(change.conn(), node.grant_id).await?
+        if let Some(node) = tokens::by_handle(conn, candidate.as_bytes()).await?
+            && let Some(grant) = grants::get(conn, node.grant_id).await?
         {
             return Ok(Some((node, grant)));
         }
@@ -264,16 +268,19 @@ async fn replayed(app: &App, mut change: Change, grant: &Grant) -> Result<TokenR
 }
 
 /// Revokes a token of this client (RFC 7009 §2). A refresh token or a code ends the grant; an access token ends alone. A token that
-/// is unknown, or another client's, changes nothing and is no error.
+/// is unknown, or another client's, changes nothing and is no error; the answer is false for one that nobody has.
 ///
 /// # Errors
 /// The store cannot answer.
-pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<(), Refusal> {
+pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<bool, Refusal> {
+    if !is_known(app, token).await? {
+        return Ok(false);
+    }
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
-    if let Some((_, grant)) = find(app, &mut change, token).await? {
+    if let Some((_, grant)) = find(app, change.conn(), token).await? {
         if grant.client_id != client.client_id {
-            return Ok(());
+            return Ok(true);
         }
         if grant.is_device() {
             ownership::suspend(app, &mut change, &grant, NoticeKind::DeviceSuspended).await?;
@@ -282,7 +289,7 @@ pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<(), Refus
         }
         change.commit(app).await?;
         tracing::info!(event = "grant_revoked", by = "client");
-        return Ok(());
+        return Ok(true);
     }
     for candidate in app.keys.candidates(Purpose::Token, &[token.as_bytes()]) {
         if let Some(node) = tokens::by_access(change.conn(), candidate.as_bytes()).await?
@@ -293,10 +300,23 @@ pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<(), Refus
             // Gateways look at their live sessions again, and find this one's token gone.
             change.changed(grant.user_id, &grant.gateway, now).await?;
             change.commit(app).await?;
-            return Ok(());
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// True if this is, or lately was, a code, a refresh token or an access token of anybody; asked without the writer.
+async fn is_known(app: &App, token: &str) -> Result<bool, Refusal> {
+    let mut conn = app.store.read().await?;
+    for candidate in app.keys.candidates(Purpose::Token, &[token.as_bytes()]) {
+        if tokens::by_handle(&mut conn, candidate.as_bytes()).await?.is_some()
+            || tokens::by_access(&mut conn, candidate.as_bytes()).await?.is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The secret that a claim gives a device, with its PHC string. Derived from the code, so that redeeming it again after a lost

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::body::Form;
 use super::problem::Problem;
 use super::{Peer, caller};
-use crate::flows::token;
+use crate::flows::{Refusal, token};
 use crate::state::App;
 
 /// Revokes a token. An unknown one is no error (§2.2); the type hint is not needed.
@@ -17,6 +17,9 @@ pub(super) async fn post(
     form: Form,
 ) -> Result<StatusCode, Problem> {
     let client = caller::client(&app, peer.ip(), &headers, &form).await?;
-    token::revoke(&app, &client, form.required("token", "token is missing")?).await?;
+    let known = token::revoke(&app, &client, form.required("token", "token is missing")?).await?;
+    if !known && client.is_public() {
+        app.throttle.charge_address(peer.ip(), app.clock.now_millis()).map_err(Refusal::TooMany)?;
+    }
     Ok(StatusCode::OK)
 }

@@ -1,5 +1,7 @@
 //! `POST /token` (RFC 6749 §3.2).
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -11,6 +13,7 @@ use url::Url;
 use super::body::Form;
 use super::problem::Problem;
 use super::{Peer, caller};
+use crate::flows::Refusal;
 use crate::flows::registration::redirect_uris;
 use crate::flows::token::{self, TokenRequest};
 use crate::state::App;
@@ -22,7 +25,7 @@ pub(super) async fn post(State(app): State<App>, peer: Peer, headers: HeaderMap,
         Ok(client) => client,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = match answer(&app, &client, &form).await {
+    let mut response = match answer(&app, peer.ip(), &client, &form).await {
         Ok(tokens) => Json(tokens).into_response(),
         Err(problem) => problem.into_response(),
     };
@@ -33,7 +36,7 @@ pub(super) async fn post(State(app): State<App>, peer: Peer, headers: HeaderMap,
     response
 }
 
-async fn answer(app: &App, client: &Client, form: &Form) -> Result<TokenResponse, Problem> {
+async fn answer(app: &App, address: IpAddr, client: &Client, form: &Form) -> Result<TokenResponse, Problem> {
     let resource = form.optional("resource")?;
     let request = match form.required("grant_type", "grant_type is missing")? {
         "authorization_code" => TokenRequest::AuthorizationCode {
@@ -42,6 +45,11 @@ async fn answer(app: &App, client: &Client, form: &Form) -> Result<TokenResponse
             redirect_uri: form.optional("redirect_uri")?,
             resource,
         },
+        // There was no challenge; whoever sends a verifier believes in a protection that is none.
+        "refresh_token" if form.optional("code_verifier")?.is_some() => {
+            let why = "a refresh token has no code_verifier";
+            return Err(Problem::of(OAuthErrorCode::InvalidRequest, why));
+        }
         "refresh_token" => TokenRequest::RefreshToken {
             refresh_token: form.required("refresh_token", "refresh_token is missing")?,
             scope: form.optional("scope")?,
@@ -56,7 +64,12 @@ async fn answer(app: &App, client: &Client, form: &Form) -> Result<TokenResponse
         let code = OAuthErrorCode::InvalidAuthorizationDetails;
         return Err(Problem::of(code, "what was granted is the owner's to change"));
     }
-    Ok(token::answer(app, client, request).await?)
+    let answer = token::answer(app, client, request).await;
+    // Anybody can be a public client, so guessing as one costs what a wrong secret costs.
+    if client.is_public() && matches!(&answer, Err(Refusal::OAuth(OAuthErrorCode::InvalidGrant, _))) {
+        app.throttle.charge_address(address, app.clock.now_millis()).map_err(Refusal::TooMany)?;
+    }
+    Ok(answer?)
 }
 
 /// Pages of an app may read its answers: their origins are those of its redirect URIs.

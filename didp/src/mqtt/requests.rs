@@ -128,7 +128,8 @@ async fn claim(app: &App, client_id: &str, connection: i64, payload: &[u8]) -> R
 
 async fn token(app: &App, client_id: &str, payload: &[u8]) -> Result<oauth_wire::TokenResponse, Refusal> {
     let body: TokenBody = parse(payload)?;
-    let missing = Refusal::OAuth(OAuthErrorCode::InvalidRequest, "a parameter is missing");
+    let missing =
+        Refusal::OAuth(OAuthErrorCode::InvalidRequest, "a parameter is missing, or does not belong here");
     let request = match (body.grant_type.as_str(), &body.code, &body.code_verifier, &body.refresh_token) {
         ("authorization_code", Some(code), Some(code_verifier), _) => TokenRequest::AuthorizationCode {
             code,
@@ -136,7 +137,7 @@ async fn token(app: &App, client_id: &str, payload: &[u8]) -> Result<oauth_wire:
             redirect_uri: None,
             resource: body.resource.as_deref(),
         },
-        ("refresh_token", _, _, Some(refresh_token)) => TokenRequest::RefreshToken {
+        ("refresh_token", _, None, Some(refresh_token)) => TokenRequest::RefreshToken {
             refresh_token,
             scope: body.scope.as_deref(),
             resource: body.resource.as_deref(),

@@ -109,7 +109,7 @@ impl Upstream {
             return Err(UpstreamError::Refused("state of another login"));
         }
         if let Kind::OpenId(provider) = &self.kind {
-            provider.check_issuer(callback.iss.as_deref()).await?;
+            provider.check_issuer(callback.iss.as_deref(), now).await?;
         } else if let Kind::OAuth2(provider) = &self.kind {
             provider.check_issuer(callback.iss.as_deref())?;
         }

@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(150);
 /// A whole discovery with its attempts.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(10);
+/// How long a failed discovery is not tried again, in seconds: those who come meanwhile are answered at once.
+const AGAIN: i64 = 5;
 /// How far the provider's clock may be from ours, in seconds.
 const SKEW: i64 = 60;
 
@@ -100,7 +102,14 @@ pub(super) struct Provider {
     redirect: RedirectUrl,
     scopes: Vec<Scope>,
     /// Held over a discovery, so that many logins at once make one.
-    discovered: Mutex<Option<Discovered>>,
+    discovered: Mutex<Known>,
+}
+
+/// What was found, and when it was last not found, Unix seconds.
+#[derive(Default)]
+struct Known {
+    found: Option<Discovered>,
+    failed_at: Option<i64>,
 }
 
 impl Provider {
@@ -124,7 +133,7 @@ impl Provider {
                 .cloned()
                 .map(Scope::new)
                 .collect(),
-            discovered: Mutex::new(None),
+            discovered: Mutex::default(),
         })
     }
 
@@ -134,7 +143,7 @@ impl Provider {
         next: &str,
         now: i64,
     ) -> Result<(Url, Pending), UpstreamError> {
-        let discovered = self.discovered().await?;
+        let discovered = self.discovered(now).await?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (url, state, nonce) = self
             .client(&discovered)
@@ -150,12 +159,12 @@ impl Provider {
     }
 
     /// Compares the callback's `iss` (RFC 9207 §2.4): it must be there if the provider announced it, and right if it is there.
-    pub(super) async fn check_issuer(&self, iss: Option<&str>) -> Result<(), UpstreamError> {
+    pub(super) async fn check_issuer(&self, iss: Option<&str>, now: i64) -> Result<(), UpstreamError> {
         match iss {
             Some(iss) if iss == self.issuer.as_str() => Ok(()),
             Some(_) => Err(UpstreamError::Refused("iss of another provider")),
             None => {
-                let announced = self.discovered().await?.metadata.additional_metadata().clone();
+                let announced = self.discovered(now).await?.metadata.additional_metadata().clone();
                 if announced.authorization_response_iss_parameter_supported {
                     return Err(UpstreamError::Refused("no iss, though the provider announced it"));
                 }
@@ -170,7 +179,7 @@ impl Provider {
         pending: &Pending,
         now: i64,
     ) -> Result<Person, UpstreamError> {
-        let discovered = self.discovered().await?;
+        let discovered = self.discovered(now).await?;
         let answer = self
             .client(&discovered)
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -236,17 +245,30 @@ impl Provider {
     }
 
     /// What is known of the provider, asking it if that is nothing or old. An old answer is better than none.
-    async fn discovered(&self) -> Result<Discovered, UpstreamError> {
-        let mut slot = self.discovered.lock().await;
-        if let Some(known) = slot.as_ref()
+    /// Nobody waits longer than one discovery may take, and after a failed one nobody waits at all for a while: so a provider
+    /// that is away holds up neither those who come later nor the connections of those who gave up.
+    async fn discovered(&self, now: i64) -> Result<Discovered, UpstreamError> {
+        let mut slot = tokio::time::timeout(DISCOVERY_LIMIT, self.discovered.lock())
+            .await
+            .map_err(|_| UpstreamError::Away("discovery"))?;
+        if let Some(known) = &slot.found
             && known.at.elapsed() < FRESH
         {
             return Ok(known.clone());
         }
-        match tokio::time::timeout(DISCOVERY_LIMIT, self.discover()).await.ok().flatten() {
-            Some(found) => Ok(slot.insert(found).clone()),
-            None => slot.clone().ok_or(UpstreamError::Away("discovery")),
+        // Those who waited for the failed attempts began before it.
+        let failed_just_now = slot.failed_at.is_some_and(|at| (at - 60..at + AGAIN).contains(&now));
+        if !failed_just_now {
+            let begun = Instant::now();
+            match tokio::time::timeout(DISCOVERY_LIMIT, self.discover()).await.ok().flatten() {
+                Some(found) => *slot = Known { found: Some(found), failed_at: None },
+                None => {
+                    let took = i64::try_from(begun.elapsed().as_secs()).unwrap_or_default();
+                    slot.failed_at = Some(now + took);
+                }
+            }
         }
+        slot.found.clone().ok_or(UpstreamError::Away("discovery"))
     }
 
     async fn discover(&self) -> Option<Discovered> {
@@ -274,7 +296,7 @@ impl Provider {
     /// this, through a token that it answered with; so once a login is limit enough.
     async fn newer_keys(&self, seen: &Discovered) -> Result<CoreJsonWebKeySet, UpstreamError> {
         let mut slot = self.discovered.lock().await;
-        let known = slot.as_mut().ok_or(UpstreamError::Away("keys"))?;
+        let known = slot.found.as_mut().ok_or(UpstreamError::Away("keys"))?;
         if known.keys_at == seen.keys_at {
             let uri = known.metadata.jwks_uri().clone();
             let keys = CoreJsonWebKeySet::fetch_async(&uri, &self.http)

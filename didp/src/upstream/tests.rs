@@ -192,10 +192,13 @@ async fn a_provider_that_comes_back_is_found_without_a_restart() {
     let provider = Provider::start().await;
     let upstreams = provider.upstreams();
     provider.away(true);
-    let away = upstream(&upstreams).begin("/", now()).await;
+    let now = now();
+    let away = upstream(&upstreams).begin("/", now).await;
     assert_eq!(away.err(), Some(UpstreamError::Away("discovery")));
     provider.away(false);
-    assert!(upstream(&upstreams).begin("/", now()).await.is_ok());
+    let at_once = upstream(&upstreams).begin("/", now).await;
+    assert_eq!(at_once.err(), Some(UpstreamError::Away("discovery")), "not asked again at once");
+    assert!(upstream(&upstreams).begin("/", now + 20).await.is_ok());
 }
 
 #[tokio::test]

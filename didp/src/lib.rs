@@ -61,7 +61,8 @@ pub async fn serve(app: App, listeners: Listeners) {
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();
     if let Some(listener) = listeners.http {
-        accepting.spawn(service::http::serve(
+        accepting.spawn(service::http::serve_within(
+            Duration::from_secs(limits.http_head),
             listener,
             http::routes(app.clone()),
             admission(),

@@ -18,22 +18,43 @@ pub const HEADERS: Duration = Duration::from_secs(10);
 
 /// Serves `router` until `shutdown` begins; requests under way are finished.
 pub async fn serve(listener: Listener, router: Router, admission: Admission, shutdown: Shutdown) {
+    serve_within(HEADERS, listener, router, admission, shutdown).await;
+}
+
+/// As [`serve`], with another time for a request's headers than [`HEADERS`].
+pub async fn serve_within(
+    headers: Duration,
+    listener: Listener,
+    router: Router,
+    admission: Admission,
+    shutdown: Shutdown,
+) {
     let stop = shutdown.clone();
     accept(listener, admission, shutdown, move |stream, peer| {
-        connection(stream, peer, router.clone(), stop.clone())
+        connection_within(headers, stream, peer, router.clone(), stop.clone())
     })
     .await;
 }
 
 /// Serves one connection; upgrades (WebSocket) are possible.
 pub async fn connection(stream: Stream, peer: SocketAddr, router: Router, shutdown: Shutdown) {
+    connection_within(HEADERS, stream, peer, router, shutdown).await;
+}
+
+async fn connection_within(
+    headers: Duration,
+    stream: Stream,
+    peer: SocketAddr,
+    router: Router,
+    shutdown: Shutdown,
+) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(headers)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -180,6 +180,8 @@ pub struct Lifetimes {
     pub public_retry: i64,
     /// A browser session without activity.
     pub browser_session: i64,
+    /// A browser session in all, however much it is used.
+    pub browser_session_absolute: i64,
     /// Events that a gateway can resume at.
     pub events: i64,
     /// What an owner sees of the past.
@@ -203,6 +205,7 @@ impl Default for Lifetimes {
             device_refresh_absolute: 3_650 * DAY,
             public_retry: 60,
             browser_session: DAY / 2,
+            browser_session_absolute: 30 * DAY,
             events: 7 * DAY,
             notices: 90 * DAY,
         }
@@ -233,6 +236,8 @@ pub struct Limits {
     pub packet: usize,
     /// Longest HTTP body; a batch may be sixteen times longer.
     pub body: usize,
+    /// Apps that may be registered without a token, in all.
+    pub unverified_apps: i64,
     /// Time for connections to end at shutdown.
     pub drain: u64,
     /// Failed logins that one address may have at once; it earns one back each second.
@@ -254,6 +259,7 @@ impl Default for Limits {
             write: 20,
             packet: 8 * 1024,
             body: 64 * 1024,
+            unverified_apps: 10_000,
             drain: 10,
             failures_per_address: 60,
             failures_per_client: 10,
@@ -329,6 +335,12 @@ impl Config {
             }
             if self.upstream[..index].iter().any(|other| other.id == upstream.id) {
                 return wrong("upstream", index, "id", "another [[upstream]] has it".into());
+            }
+            let before = &self.upstream[..index];
+            if before.iter().any(|other| other.namespace() == upstream.namespace()) {
+                let what =
+                    "another [[upstream]] has the same issuer: the same subject would be the same owner";
+                return wrong("upstream", index, "issuer", what.into());
             }
         }
         Ok(())
@@ -428,6 +440,15 @@ host = "ignite.test"
 port = 8883
 "#;
 
+    /// A plain OAuth2 provider whose issuer is the origin of its endpoints.
+    fn upstream(id: &str, path: &str) -> String {
+        let endpoint = |name: &str| format!("{name}_endpoint = \"https://login.example{path}/{name}\"\n");
+        let endpoints = ["authorization", "token", "user"].map(endpoint).concat();
+        format!(
+            "[[upstream]]\nid = \"{id}\"\nname = \"X\"\nkind = \"oauth2\"\nclient_id = \"didp\"\n{endpoints}"
+        )
+    }
+
     fn parse(text: &str) -> Result<Config, String> {
         let parsed = service::config::parse::<Config>(Path::new("didp.toml"), text, |_| None);
         parsed.map(|(config, _)| config).map_err(|error| error.to_string())
@@ -440,6 +461,7 @@ port = 8883
             (TEXT.replace("\"other\"", "\"ignite\""), 17, "client_id"),
             (TEXT.replace("http://other.test", "http://ignite.test"), 16, "resource"),
             (format!("{TEXT}[listen]\nhttp = \"127.0.0.1:1\"\nmqtts = \"127.0.0.1:2\"\n"), 22, "mqtts"),
+            (format!("{TEXT}{}{}", upstream("a", "/one"), upstream("b", "/two")), 29, "issuer"),
             (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
             (format!("{TEXT}[lifetimes]\npress_settle_seconds = 61\n"), 21, "press_settle_seconds"),
         ];

@@ -6,7 +6,7 @@ use crate::flows::account::{self, NoticeKind};
 use crate::flows::change::Change;
 use crate::flows::{Refusal, claim, ownership};
 use crate::state::App;
-use crate::store::{grants, sweep};
+use crate::store::{clients, grants, sweep};
 
 /// Rows in one transaction, so that no other writer waits long.
 const BATCH: i64 = 200;
@@ -38,6 +38,7 @@ pub async fn sweep(app: &App) -> Result<(), Refusal> {
     while claim::expire(app, BATCH).await? >= batch {}
     claim::settle(app, BATCH).await?;
     while end_grants(app).await? >= batch {}
+    forget_unused_apps(app).await?;
     let now = app.clock.now();
     let lifetimes = &app.config.lifetimes;
     loop {
@@ -50,6 +51,20 @@ pub async fn sweep(app: &App) -> Result<(), Refusal> {
             return Ok(());
         }
     }
+}
+
+/// Apps that anybody could register, and that nobody allowed anything for a day.
+async fn forget_unused_apps(app: &App) -> Result<(), Refusal> {
+    const DAY: i64 = 86_400;
+    let until = app.clock.now() - DAY;
+    // Seldom there is one, so the writer is not taken to look.
+    if !clients::has_unused(&mut *app.store.read().await?, until).await? {
+        return Ok(());
+    }
+    let mut tx = app.store.write().await?;
+    clients::delete_unused(&mut tx, until, BATCH).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 async fn end_grants(app: &App) -> Result<usize, Refusal> {

@@ -43,12 +43,14 @@ pub async fn sign_in(app: &App, issuer: &str, subject: &str) -> Result<String, R
     };
     let token = secret::random_token::<32>();
     let hash = app.keys.mac(Purpose::Session, &[token.as_bytes()]);
-    sessions::insert(&mut tx, hash.as_bytes(), user, now + app.config.lifetimes.browser_session).await?;
+    let lifetimes = &app.config.lifetimes;
+    let (idle, last) = (now + lifetimes.browser_session, now + lifetimes.browser_session_absolute);
+    sessions::insert(&mut tx, hash.as_bytes(), user, idle, last).await?;
     tx.commit().await?;
     Ok(token)
 }
 
-/// The session of this token, if it is alive; using it keeps it alive.
+/// The session of this token, if it is alive; using it keeps it alive, up to its last end.
 ///
 /// # Errors
 /// The store cannot answer.
@@ -57,9 +59,9 @@ pub async fn session(app: &App, token: &str) -> Result<Option<Session>, Refusal>
     let life = app.config.lifetimes.browser_session;
     for candidate in app.keys.candidates(Purpose::Session, &[token.as_bytes()]) {
         let found = sessions::get(&mut *app.store.read().await?, candidate.as_bytes(), now).await?;
-        if let Some((id, user, expires_at)) = found {
+        if let Some((id, user, expires_at, ends_at)) = found {
             // One write in a while is enough to tell an idle session from a used one.
-            if expires_at - now < life - life / 12 {
+            if expires_at < ends_at && expires_at - now < life - life / 12 {
                 let mut tx = app.store.write().await?;
                 sessions::extend(&mut tx, id, now + life).await?;
                 tx.commit().await?;

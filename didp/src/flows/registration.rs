@@ -14,7 +14,7 @@ use crate::flows::{Refusal, refuse};
 use crate::keys::{Mac, Purpose};
 use crate::state::{App, MqttEndpoint, RegistrarToken};
 use crate::store::clients::{self, Client, NewClient};
-use crate::store::{Conn, ownerships};
+use crate::store::{Conn, claims, ownerships};
 
 pub use metadata::{Confirm, DeviceMetadata, Metadata};
 
@@ -120,6 +120,12 @@ pub async fn register(
     {
         return refuse(OAuthErrorCode::AccessDenied, "the initial access token's quota is used up");
     }
+    if registrar.is_none() && clients::count_unverified(&mut tx).await? > app.config.limits.unverified_apps {
+        return refuse(
+            OAuthErrorCode::AccessDenied,
+            "no place for another app without an initial access token",
+        );
+    }
     tx.commit().await?;
     tracing::info!(event = "clients_registered", count = fresh);
     Ok(answers)
@@ -138,7 +144,8 @@ pub async fn read(app: &App, client_id: &str, token: &str) -> Result<Registered,
 /// Replaces the metadata (RFC 7592 §2.2). What kind of client it is, and how it authenticates, cannot change.
 ///
 /// # Errors
-/// `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`.
+/// `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`; `access_denied` for a device that has an owner or is being
+/// claimed.
 pub async fn update(
     app: &App,
     client_id: &str,
@@ -158,6 +165,12 @@ pub async fn update(
         );
     }
     if let Some(device) = &metadata.device {
+        // What an owner saw, or sees just now, must be what they get.
+        if ownerships::of_device(&mut tx, client_id).await?.is_some()
+            || claims::alive(&mut tx, client_id).await?.is_some()
+        {
+            return refuse(OAuthErrorCode::AccessDenied, "the device has an owner or is being claimed");
+        }
         let channels = serde_json::json!(device.channels).to_string();
         clients::update_device(&mut tx, client_id, device.confirm.name(), &channels).await?;
     }

@@ -135,6 +135,27 @@ pub async fn count(conn: &mut Conn, registrar: &str) -> sqlx::Result<i64> {
         .await
 }
 
+/// How many apps registered without a token.
+pub async fn count_unverified(conn: &mut Conn) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM clients WHERE registrar IS NULL").fetch_one(conn).await
+}
+
+const UNUSED: &str = "SELECT client_id FROM clients c WHERE registrar IS NULL AND created_at <= ?
+     AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.client_id = c.client_id) LIMIT ?";
+
+/// True if an app that registered without a token until then has no grant.
+pub async fn has_unused(conn: &mut Conn, until: i64) -> sqlx::Result<bool> {
+    let found: Option<String> = sqlx::query_scalar(UNUSED).bind(until).bind(1).fetch_optional(conn).await?;
+    Ok(found.is_some())
+}
+
+/// Deletes apps that registered without a token until then and have no grant, up to `limit`.
+pub async fn delete_unused(conn: &mut Conn, until: i64, limit: i64) -> sqlx::Result<()> {
+    let sql = format!("DELETE FROM clients WHERE client_id IN ({UNUSED})");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(until).bind(limit).execute(conn).await?;
+    Ok(())
+}
+
 /// True if this is the client's registration access token, and the client was never claimed.
 pub async fn has_registration_token(conn: &mut Conn, client_id: &str, token: &[u8]) -> sqlx::Result<bool> {
     sqlx::query_scalar("SELECT count(*) > 0 FROM clients WHERE client_id = ? AND registration_token = ?")

@@ -3,27 +3,34 @@
 use super::Conn;
 
 /// A new session; its number.
-pub async fn insert(conn: &mut Conn, token: &[u8], user: i64, expires_at: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar("INSERT INTO sessions (token, user_id, expires_at) VALUES (?, ?, ?) RETURNING id")
+pub async fn insert(
+    conn: &mut Conn,
+    token: &[u8],
+    user: i64,
+    expires_at: i64,
+    ends_at: i64,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar("INSERT INTO sessions (token, user_id, expires_at, ends_at) VALUES (?1, ?2, min(?3, ?4), ?4) RETURNING id")
         .bind(token)
         .bind(user)
         .bind(expires_at)
+        .bind(ends_at)
         .fetch_one(conn)
         .await
 }
 
-/// Number, owner and end of a session that is alive.
-pub async fn get(conn: &mut Conn, token: &[u8], now: i64) -> sqlx::Result<Option<(i64, i64, i64)>> {
-    sqlx::query_as("SELECT id, user_id, expires_at FROM sessions WHERE token = ? AND expires_at > ?")
+/// Number, owner, end without use and last end of a session that is alive.
+pub async fn get(conn: &mut Conn, token: &[u8], now: i64) -> sqlx::Result<Option<(i64, i64, i64, i64)>> {
+    sqlx::query_as("SELECT id, user_id, expires_at, ends_at FROM sessions WHERE token = ? AND expires_at > ?")
         .bind(token)
         .bind(now)
         .fetch_optional(conn)
         .await
 }
 
-/// Moves a session's end.
+/// Moves a session's end, but not beyond its last one.
 pub async fn extend(conn: &mut Conn, id: i64, expires_at: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE sessions SET expires_at = ? WHERE id = ?")
+    sqlx::query("UPDATE sessions SET expires_at = min(?, ends_at) WHERE id = ?")
         .bind(expires_at)
         .bind(id)
         .execute(conn)

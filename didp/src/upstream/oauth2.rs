@@ -33,10 +33,7 @@ impl Provider {
             url.clone().ok_or_else(|| anyhow::anyhow!("upstream {:?}: an endpoint is missing", settings.id))
         };
         let authorization = endpoint(&settings.authorization_endpoint)?;
-        let issuer = match &settings.issuer {
-            Some(issuer) => issuer.clone(),
-            None => authorization.origin().ascii_serialization(),
-        };
+        let issuer = settings.namespace().unwrap_or_default();
         let mut client = BasicClient::new(ClientId::new(settings.client_id.clone()))
             .set_auth_uri(AuthUrl::from_url(authorization))
             .set_token_uri(TokenUrl::from_url(endpoint(&settings.token_endpoint)?))

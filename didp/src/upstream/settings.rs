@@ -121,6 +121,12 @@ impl Settings {
         Ok(())
     }
 
+    /// The name under which this provider's subjects are unique. Two providers that share it would share their people.
+    pub fn namespace(&self) -> Option<String> {
+        let endpoint = self.authorization_endpoint.as_ref();
+        self.issuer.clone().or_else(|| endpoint.map(|url| url.origin().ascii_serialization()))
+    }
+
     /// Whether plain `http` may be used on the way to this provider.
     pub(super) fn allows_http(&self) -> bool {
         self.insecure_http

@@ -79,6 +79,9 @@ impl Confirm {
     }
 }
 
+/// Most bytes of metadata for an app that registers without a token.
+const UNVERIFIED: usize = 4_096;
+
 /// The metadata with its defaults, if it may be registered.
 pub(super) fn checked(
     app: &App,
@@ -136,6 +139,9 @@ pub(super) fn checked(
             check_channels(&description.channels)?;
         }
         None => check_redirects(app, &metadata.redirect_uris)?,
+    }
+    if registrar.is_none() && serde_json::json!(metadata).to_string().len() > UNVERIFIED {
+        return refuse(BAD, "without an initial access token, metadata has 4096 bytes at most");
     }
     Ok(metadata)
 }

@@ -76,7 +76,7 @@ impl Site {
         let provider = Provider::start().await;
         let upstream = json!([
             { "id": "demo", "name": "Demo Login", "kind": "openid-connect", "client_id": "didp", "issuer": provider.issuer() },
-            { "id": "other", "name": "Other Login", "kind": "openid-connect", "client_id": "didp", "issuer": provider.issuer() },
+            { "id": "other", "name": "Other Login", "kind": "openid-connect", "client_id": "didp", "issuer": "https://other.example" },
         ]);
         Site::start_with(issuer, provider, upstream).await
     }

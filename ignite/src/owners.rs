@@ -118,7 +118,7 @@ impl Owners {
         }
         let list = current_grants(gateway, didp, id).await?;
         if list.grants.is_empty() {
-            return self.remove(id, &owner, &mut link).await;
+            return self.remove(gateway, id, &owner, &mut link).await;
         }
         self.hand_on(id, &owner, &mut link, list).await
     }
@@ -143,13 +143,15 @@ impl Owners {
         let mut link = owner.link.lock().await;
         let Some(known) = link.as_ref() else { return Ok(()) };
         let list = without_ended(known.list.clone(), gateway.clock.now());
+        let has = |list: &GrantList, sid: &str| list.grants.iter().any(|entry| entry.sid == sid);
         for live in gateway.sessions.of_owner(id) {
-            if !list.grants.iter().any(|entry| entry.sid == live.sid) {
+            // A grant that is newer than the list is none of those that ended.
+            if has(&known.list, &live.sid) && !has(&list, &live.sid) {
                 live.end(Cause::Revoked);
             }
         }
         if list.grants.is_empty() {
-            return self.remove(id, &owner, &mut link).await;
+            return self.remove(gateway, id, &owner, &mut link).await;
         }
         self.hand_on(id, &owner, &mut link, list).await
     }
@@ -226,7 +228,17 @@ impl Owners {
     }
 
     /// Has the PCM of an owner without grants removed, with all that it kept.
-    async fn remove(&self, id: &OwnerId, owner: &Arc<Owner>, link: &mut Option<Link>) -> Result<(), Cause> {
+    async fn remove(
+        &self,
+        gateway: &Gateway,
+        id: &OwnerId,
+        owner: &Arc<Owner>,
+        link: &mut Option<Link>,
+    ) -> Result<(), Cause> {
+        // Clients hear that it is their right that is over, and not their PCM.
+        for live in gateway.sessions.of_owner(id) {
+            live.end(Cause::Revoked);
+        }
         *link = None;
         match timeout(self.launch_limit, self.launcher.remove(&owner.name)).await {
             Ok(Ok(())) => {

@@ -25,6 +25,8 @@ pub enum Cause {
     AuthenticationMethod,
     /// The DIdP says that the token may not be used here.
     InactiveToken,
+    /// Too many tokens from the peer's address were not good; this one was not asked about.
+    TooManyFailures,
     /// The will is not covered by the grant.
     WillNotGranted,
     /// The will's Response Topic is not allowed.
@@ -105,6 +107,9 @@ impl Cause {
                 row(R::BAD_AUTHENTICATION_METHOD, 5, Level::INFO, 400, "authentication method is not Bearer")
             }
             Self::InactiveToken => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token may not be used here"),
+            Self::TooManyFailures => {
+                row(R::CONNECTION_RATE_EXCEEDED, 3, Level::INFO, 429, "too many failed tokens of one address")
+            }
             Self::WillNotGranted => row(R::NOT_AUTHORIZED, 5, Level::INFO, 403, "will is not granted"),
             Self::WillResponseTopic => {
                 row(R::TOPIC_NAME_INVALID, 5, Level::INFO, 400, "will's response topic is not allowed")
@@ -181,6 +186,7 @@ mod tests {
             Cause::UnknownIssuer,
             Cause::AuthenticationMethod,
             Cause::InactiveToken,
+            Cause::TooManyFailures,
             Cause::WillNotGranted,
             Cause::WillResponseTopic,
             Cause::DidpUnavailable,

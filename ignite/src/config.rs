@@ -96,6 +96,8 @@ pub struct Limits {
     pub packets_per_second: u32,
     /// Newcomers' questions to one DIdP at once; more have to wait.
     pub didp_requests: usize,
+    /// Tokens from one IP address that may fail in a row; then one a second.
+    pub failed_tokens_per_address: u32,
     /// Time from the connection being ready to the whole CONNECT being read.
     pub connect_seconds: u64,
     /// Time in which a blocked client must take a write before it is cut off.
@@ -120,6 +122,7 @@ impl Default for Limits {
             sessions_per_grant: 100,
             packets_per_second: 10_000,
             didp_requests: 64,
+            failed_tokens_per_address: 60,
             connect_seconds: 10,
             write_seconds: 20,
             packet_bytes: 256 * 1024,

@@ -1,6 +1,7 @@
 //! What all sessions share.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use service::net::Admission;
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::cause::Cause;
 use crate::config::Limits;
 use crate::didp::Didp;
+use crate::failures::Failures;
 use crate::keys::Keys;
 use crate::live::Registry;
 use crate::owners::Owners;
@@ -23,6 +25,7 @@ pub(crate) struct Gateway {
     pub(crate) owners: Owners,
     pub(crate) sessions: Arc<Registry>,
     pub(crate) admission: Admission,
+    pub(crate) failures: Failures,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
@@ -46,17 +49,32 @@ impl Gateway {
         self.didps.get(tag).ok_or(Cause::UnknownIssuer)
     }
 
-    /// [`Self::introspect`] for a newcomer: waits until there is a place to ask.
+    /// [`Self::introspect`] for a newcomer from `peer`: waits until there is a place to ask.
     ///
     /// # Errors
-    /// As there.
-    pub(crate) async fn introspect_new(&self, token: &str) -> Result<Arc<Grant>, Cause> {
-        let place = self.issuer_of(token)?.place().await;
+    /// As there; [`Cause::TooManyFailures`] if it was not asked.
+    pub(crate) async fn introspect_new(&self, token: &str, peer: IpAddr) -> Result<Arc<Grant>, Cause> {
+        let didp = self.issuer_of(token)?;
+        self.may_ask(peer)?;
+        let place = didp.place().await;
         let _place = place.map_err(|error| {
             tracing::warn!(event = "introspection_failed", %error);
             Cause::DidpUnavailable
         })?;
-        self.introspect(token).await
+        // Others of this address may have failed while this one waited.
+        self.may_ask(peer)?;
+        let answer = self.introspect(token).await;
+        if matches!(answer, Err(Cause::InactiveToken)) {
+            self.failures.count(peer, self.clock.now_millis());
+        }
+        answer
+    }
+
+    fn may_ask(&self, peer: IpAddr) -> Result<(), Cause> {
+        match self.failures.are_used_up(peer, self.clock.now_millis()) {
+            true => Err(Cause::TooManyFailures),
+            false => Ok(()),
+        }
     }
 
     /// What a token lets its holder do now.

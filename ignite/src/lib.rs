@@ -9,6 +9,7 @@ mod changes;
 pub mod cli;
 pub mod config;
 mod didp;
+mod failures;
 mod gateway;
 mod handshake;
 mod http;

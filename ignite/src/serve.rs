@@ -13,6 +13,7 @@ use service::{Clock, Shutdown};
 use crate::changes;
 use crate::config::Config;
 use crate::didp::{Didp, events};
+use crate::failures::Failures;
 use crate::gateway::Gateway;
 use crate::http;
 use crate::keys::Keys;
@@ -107,6 +108,7 @@ pub async fn run(
         owners: Owners::new(launcher, Duration::from_secs(limits.launch_seconds)),
         sessions: Arc::default(),
         admission: Admission::new(limits.connections, limits.connections_per_address),
+        failures: Failures::new(limits.failed_tokens_per_address),
         cors_origins: config.cors_origins,
         limits,
         clock,
@@ -119,8 +121,8 @@ pub async fn run(
     let admission = &gateway.admission;
     for listener in listeners.mqtt {
         let gateway = Arc::clone(&gateway);
-        let serving = accept(listener, admission.clone(), shutdown.clone(), move |stream, _peer| {
-            session::run(Arc::clone(&gateway), Box::new(stream))
+        let serving = accept(listener, admission.clone(), shutdown.clone(), move |stream, peer| {
+            session::run(Arc::clone(&gateway), peer.ip(), Box::new(stream))
         });
         shutdown.spawn(serving);
     }

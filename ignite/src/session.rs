@@ -3,6 +3,7 @@
 //! The same for MQTT over TCP, TLS and WebSocket, and for the HTTP API, which is a client like any other. Bytes of the
 //! handshake are `handshake`'s, verdicts `policy`'s, codes `cause`'s.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,21 +30,21 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// Longest CONNECT: before the token is checked, little memory is lent.
-const LONGEST_CONNECT: usize = 80 * 1024;
+pub(crate) const LONGEST_CONNECT: usize = 80 * 1024;
 /// Time for a PCM to answer CONNECT.
 const PCM_CONNACK: Duration = Duration::from_secs(5);
 /// Time for a refusal to be taken.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// Serves one connection until it ends.
-pub(crate) async fn run(gateway: Arc<Gateway>, mut client: Box<dyn Wire>) {
+/// Serves one connection until it ends. The peer's address is for counting only.
+pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, mut client: Box<dyn Wire>) {
     let connection: String = random_bytes::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
     let (cause, answer) = match handshake(&gateway, &mut client).await {
         Err(refused) => refused,
         Ok((frame, rest)) => match Packet::decode(&frame, Version::V5) {
-            Ok(Packet::Connect(connect)) => match open(&gateway, &connect).await {
+            Ok(Packet::Connect(connect)) => match open(&gateway, peer, &connect).await {
                 Ok(opened) => {
-                    let cause = relay(&gateway, &connection, client, &connect, opened, rest).await;
+                    let cause = relay(&gateway, peer, &connection, client, &connect, opened, rest).await;
                     return cause.log("session_ended", &connection);
                 }
                 Err(cause) => (cause, handshake::refusal(connect.version, cause)),
@@ -117,19 +118,23 @@ struct Opened {
     assigned: Option<String>,
 }
 
-async fn open(gateway: &Arc<Gateway>, connect: &Connect<'_>) -> Result<Opened, Cause> {
+async fn open(gateway: &Arc<Gateway>, peer: IpAddr, connect: &Connect<'_>) -> Result<Opened, Cause> {
     tokio::select! {
-        opened = introspect_and_ensure(gateway, connect) => opened,
+        opened = introspect_and_ensure(gateway, peer, connect) => opened,
         () = gateway.shutdown.begun() => Err(Cause::Shutdown),
     }
 }
 
-async fn introspect_and_ensure(gateway: &Arc<Gateway>, connect: &Connect<'_>) -> Result<Opened, Cause> {
+async fn introspect_and_ensure(
+    gateway: &Arc<Gateway>,
+    peer: IpAddr,
+    connect: &Connect<'_>,
+) -> Result<Opened, Cause> {
     let token = handshake::token(connect)?;
     let (client_id, is_assigned) = handshake::client_id(connect)?;
     let didp = Arc::clone(gateway.issuer_of(&token)?);
     let seen = didp.seen();
-    let grant = gateway.introspect_new(&token).await?;
+    let grant = gateway.introspect_new(&token, peer).await?;
     let client = handshake::derived_id(&gateway.keys, &grant, &client_id);
     let limits = &gateway.limits;
     let hello = handshake::connect_up(connect, &grant, &client, 2 * limits.packet_bytes, limits.topic_bytes)?;
@@ -195,6 +200,7 @@ async fn connack(pcm: &mut UnixStream, hello: &[u8]) -> Result<(BytesMut, BytesM
 
 async fn relay(
     gateway: &Arc<Gateway>,
+    peer: IpAddr,
     connection: &str,
     mut client: Box<dyn Wire>,
     connect: &Connect<'_>,
@@ -222,7 +228,7 @@ async fn relay(
     exchange.to_client.push_raw(&hello);
     let around = Surroundings {
         orders,
-        reauthenticate: reauthentication(gateway, &live),
+        reauthenticate: reauthentication(gateway, peer, &live),
         clock: &gateway.clock,
         shutdown: &gateway.shutdown,
         keep_alive: Duration::from_secs(connect.keep_alive.into()),
@@ -239,13 +245,17 @@ async fn refuse(client: &mut Box<dyn Wire>, version: Version, cause: Cause) -> C
 }
 
 /// How this session checks a new token: it must be of the same issuer, owner and grant.
-fn reauthentication(gateway: &Arc<Gateway>, live: &Arc<Live>) -> impl Fn(Token) -> Reauthentication + use<> {
+fn reauthentication(
+    gateway: &Arc<Gateway>,
+    peer: IpAddr,
+    live: &Arc<Live>,
+) -> impl Fn(Token) -> Reauthentication + use<> {
     let (gateway, live) = (Arc::clone(gateway), Arc::clone(live));
     move |token| {
         let (gateway, live) = (Arc::clone(&gateway), Arc::clone(&live));
         Box::pin(async move {
             let mut current = live.token.lock().await;
-            let grant = gateway.introspect_new(&token).await.map_err(|cause| match cause {
+            let grant = gateway.introspect_new(&token, peer).await.map_err(|cause| match cause {
                 Cause::DidpUnavailable => Cause::Unchecked,
                 _ => Cause::ReauthenticationRefused,
             })?;

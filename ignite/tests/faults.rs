@@ -95,6 +95,33 @@ async fn a_revocation_while_the_pcm_is_connected_counts() {
     client.expect_disconnect(0x87).await;
 }
 
+/// Whoever only has bad tokens does not keep the DIdP busy: after some, an address is not asked about for a while.
+#[tokio::test]
+async fn failed_tokens_of_one_address_are_counted() {
+    let stack = Stack::with(|config| config.limits.failed_tokens_per_address = 4).await;
+    let token = stack.didp.add_app("owner", "s1", json!([app_detail("label1", &["read"])]));
+    for _ in 0..5 {
+        let mut good = stack.connect().await;
+        good.log_in(Version::V5, "good", &token).await;
+    }
+    stack.didp.facts().asked.clear();
+    for _ in 0..2 {
+        assert_eq!(refused(&stack, "demo.wrong").await, (0x87, 5));
+    }
+    for token in ["demo.wrong", &token] {
+        assert_eq!(refused(&stack, token).await, (0x9F, 3));
+        let api = reqwest::Client::new();
+        for path in ["devices", "events"] {
+            let request = api.get(format!("http://{}/v1/{path}", stack.http)).bearer_auth(token);
+            assert_eq!(request.send().await.unwrap().status(), 429);
+        }
+    }
+    assert_eq!(stack.didp.facts().asked.len(), 4, "nobody asks");
+    stack.clock.advance(5);
+    let mut good = stack.connect().await;
+    good.log_in(Version::V5, "good", &token).await;
+}
+
 /// PCMs outlive the gateway: a session that a client keeps is found again, and the PCM takes the new control connection.
 #[tokio::test]
 async fn a_restarted_gateway_finds_its_pcms() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::client::{Client, bearer};
 use common::{DEADLINE, Stack, app_detail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use mqtt_wire::{Packet, QoS, Version};
+use mqtt_wire::{Packet, Properties, QoS, Version};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 struct Tls {
@@ -136,6 +138,42 @@ async fn mqtt_over_tls_and_over_secure_web_socket() {
     client.disconnect().await;
     let stream = secure(stack.http, &tls.client).await;
     speak_mqtt(open_web_socket(stream, "mqtt").await.unwrap(), &token).await;
+}
+
+/// Checklist 38: before authentication little is kept of a message that is still being put together, and afterwards no more
+/// than of a packet.
+#[tokio::test]
+async fn web_socket_messages_are_bounded() {
+    let stack = Stack::with(|config| config.limits.connect_seconds = 600).await;
+    let token = stack.didp.add_device("owner", "s1", "label1");
+    let stream = TcpStream::connect(stack.http).await.unwrap();
+    let mut socket = open_web_socket(stream, "mqtt").await.unwrap();
+    for part in 0..4 {
+        let kind = if part == 0 { Data::Binary } else { Data::Continue };
+        let piece = Frame::message(vec![0x10; 30_000], OpCode::Data(kind), false);
+        if socket.send(Message::Frame(piece)).await.is_err() {
+            break;
+        }
+    }
+    let ended = async { while let Some(Ok(_)) = socket.next().await {} };
+    timeout(DEADLINE, ended).await.unwrap();
+
+    let stream = TcpStream::connect(stack.http).await.unwrap();
+    let mut socket = open_web_socket(stream, "mqtt").await.unwrap();
+    let mut answer = async |bytes: Vec<u8>| {
+        let _ = socket.send(Message::binary(bytes)).await;
+        match timeout(DEADLINE, socket.next()).await.unwrap() {
+            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+            _ => Vec::new(),
+        }
+    };
+    let connect = Packet::Connect(bearer(Version::V311, "ws", &token)).to_vec(Version::V311);
+    assert_eq!(answer(connect).await, [0x20, 2, 0, 0]);
+    let long = vec![b'x'; 200_000];
+    let publish = common::client::publish(QoS::AtLeastOnce, 7, "d/temperature", &long, Properties::EMPTY);
+    assert_eq!(answer(publish.to_vec(Version::V311)).await, [0x40, 2, 0, 7]);
+    let pings = Packet::PingReq.to_vec(Version::V311).repeat(130 * 1024);
+    assert_eq!(answer(pings).await, [0_u8; 0], "longer than the longest packet");
 }
 
 /// Checklist 37: a peer that says nothing in TLS costs nobody else anything.

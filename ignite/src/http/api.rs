@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -48,6 +49,11 @@ impl Problem {
     pub(super) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "no such resource");
     pub(super) const TOO_MANY: Self =
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "too many connections");
+    const TOO_MANY_FAILURES: Self = Self::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_failures",
+        "too many tokens from this address failed; try again later",
+    );
     pub(super) const TIME_IS_UP: Self =
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the request did not come in time");
     const NO_TOKEN: Self = Self::new(StatusCode::UNAUTHORIZED, "", "a bearer token is needed");
@@ -72,6 +78,7 @@ impl Problem {
         match reason {
             ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD => Self::INVALID_TOKEN,
             ReasonCode::QUOTA_EXCEEDED => Self::TOO_MANY,
+            ReasonCode::CONNECTION_RATE_EXCEEDED => Self::TOO_MANY_FAILURES,
             _ => Self::UNAVAILABLE,
         }
     }
@@ -79,6 +86,7 @@ impl Problem {
     fn of_cause(cause: Cause) -> Self {
         match cause.row().http {
             401 => Self::INVALID_TOKEN,
+            429 => Self::TOO_MANY_FAILURES,
             _ => Self::UNAVAILABLE,
         }
     }
@@ -111,11 +119,12 @@ impl IntoResponse for Problem {
 /// `GET /v1/devices`: `[{"handle", "ref", "title", "channels"}]`, the channels that may be read or commanded.
 pub(super) async fn devices(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     query: RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let token = bearer(&headers, &query)?;
-    let grant = gateway.introspect_new(&token).await.map_err(Problem::of_cause)?;
+    let grant = gateway.introspect_new(&token, peer.ip()).await.map_err(Problem::of_cause)?;
     match &grant.role {
         Role::App(app) => Ok(Json(list(app))),
         Role::Device(_) => Err(Problem::INSUFFICIENT_SCOPE),
@@ -143,13 +152,14 @@ fn list(app: &AppRole) -> Value {
 /// `GET /v1/d/{handle}/{channel}`: the last value as the device sent it, from the PCM's retained one.
 pub(super) async fn last_value(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     query: RawQuery,
 ) -> Result<Response, Problem> {
     let token = bearer(&headers, &query)?;
     let topic = topic("d", path)?;
-    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let mut client = Client::connect(&gateway, peer.ip(), &token).await.map_err(Problem::of_reason)?;
     let payload =
         timeout(ANSWER, retained(&mut client, &topic)).await.map_err(|_| Problem::UNAVAILABLE)??;
     Ok(raw(payload))
@@ -180,6 +190,7 @@ fn raw(payload: Vec<u8>) -> Response {
 /// other text as a string, other bytes as `payload_base64`.
 pub(super) async fn events(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     query: RawQuery,
 ) -> Result<Response, Problem> {
@@ -192,7 +203,7 @@ pub(super) async fn events(
         [one] if mqtt_wire::topic::is_valid_filter(one) => one,
         _ => return Err(Problem::bad_request("filter must be one topic filter")),
     };
-    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let mut client = Client::connect(&gateway, peer.ip(), &token).await.map_err(Problem::of_reason)?;
     let subscribed = timeout(ANSWER, subscribe(&mut client, filter, RetainHandling::Send)).await;
     let early = VecDeque::from(subscribed.map_err(|_| Problem::UNAVAILABLE)??);
     let messages = stream::unfold((client, early), |(mut client, mut early)| async move {
@@ -227,6 +238,7 @@ fn message(publish: &Publish<'_>) -> Value {
 /// `POST /v1/c/{handle}/{channel}`: the body is the command; 202 once the PCM has it.
 pub(super) async fn command(
     State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     query: RawQuery,
@@ -237,7 +249,7 @@ pub(super) async fn command(
     let payload = body.map_err(|_| {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the command is too long")
     })?;
-    let mut client = Client::connect(&gateway, &token).await.map_err(Problem::of_reason)?;
+    let mut client = Client::connect(&gateway, peer.ip(), &token).await.map_err(Problem::of_reason)?;
     let publish = Publish {
         dup: false,
         qos: QoS::AtLeastOnce,

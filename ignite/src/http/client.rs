@@ -2,6 +2,7 @@
 //!
 //! So the API has no rights of its own: introspection, policy, expiry and revocation are the session's, as for anybody.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -22,13 +23,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects with `token`.
+    /// Connects with `token`, which came from `peer`.
     ///
     /// # Errors
     /// The CONNACK's reason code.
-    pub(super) async fn connect(gateway: &Arc<Gateway>, token: &Token) -> Result<Self, ReasonCode> {
+    pub(super) async fn connect(
+        gateway: &Arc<Gateway>,
+        peer: IpAddr,
+        token: &Token,
+    ) -> Result<Self, ReasonCode> {
         let (stream, theirs) = tokio::io::duplex(PIPE);
-        let session = session::run(Arc::clone(gateway), Box::new(theirs));
+        let session = session::run(Arc::clone(gateway), peer, Box::new(theirs));
         gateway.shutdown.spawn(session);
         let longest = 2 * gateway.limits.packet_bytes;
         let mut client = Self { stream, input: BytesMut::new(), longest };

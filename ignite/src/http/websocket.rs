@@ -26,6 +26,12 @@ use crate::session;
 
 /// Subprotocols that mean MQTT; the second is what MQTT 3.1 clients say.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+/// By how much a message may be longer than the longest packet.
+const ROOM: usize = 1024;
+/// Bytes read at a time.
+const READ: usize = 4 * 1024;
+/// Bytes of the connection until the session is open: a CONNECT, in some frames.
+const UNTIL_OPEN: usize = session::LONGEST_CONNECT + READ;
 /// Longest message written; a longer packet goes in pieces.
 const LONGEST_MESSAGE: usize = 16 * 1024;
 
@@ -53,16 +59,17 @@ pub(super) async fn upgrade(
     };
     let upgrading = hyper::upgrade::on(&mut request);
     let config = WebSocketConfig::default()
-        .max_message_size(Some(2 * gateway.limits.packet_bytes))
-        .max_frame_size(Some(2 * gateway.limits.packet_bytes))
+        .max_message_size(Some(gateway.limits.packet_bytes + ROOM))
+        .max_frame_size(Some(gateway.limits.packet_bytes + ROOM))
+        .read_buffer_size(READ)
         .write_buffer_size(0)
         .max_write_buffer_size(8 * LONGEST_MESSAGE);
     gateway.shutdown.clone().spawn(async move {
         let _permit = permit;
         let Ok(upgraded) = upgrading.await else { return };
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        session::run(gateway, Box::new(ByteStream { socket, message: Bytes::new() })).await;
+        let bounded = Bounded { stream: TokioIo::new(upgraded), left: Some(UNTIL_OPEN) };
+        let socket = WebSocketStream::from_raw_socket(bounded, Role::Server, Some(config)).await;
+        session::run(gateway, peer.ip(), Box::new(ByteStream { socket, message: Bytes::new() })).await;
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -95,9 +102,47 @@ fn subprotocol(headers: &HeaderMap) -> Option<&'static str> {
     SUBPROTOCOLS.into_iter().find(|known| offered.contains(known))
 }
 
+/// The connection below the WebSocket. Until its session is open it is lent little memory: a message that is being put
+/// together is held in it.
+struct Bounded {
+    stream: TokioIo<Upgraded>,
+    /// Bytes that it may still bring; any number once the session is open.
+    left: Option<usize>,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.left == Some(0) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the session is open");
+            return Poll::Ready(Err(error));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if let Some(left) = &mut this.left {
+            *left = left.saturating_sub(buf.filled().len() - before);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
 /// The bytes of the binary messages; where messages begin and end means nothing (MQTT 5 §6).
 struct ByteStream {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: WebSocketStream<Bounded>,
     message: Bytes,
 }
 
@@ -133,6 +178,8 @@ impl AsyncRead for ByteStream {
 impl AsyncWrite for ByteStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // The first packet that is written is the CONNACK.
+        this.socket.get_mut().left = None;
         ready!(Pin::new(&mut this.socket).poll_ready(cx)).map_err(broken)?;
         let count = bytes.len().min(LONGEST_MESSAGE);
         let message = Message::Binary(Bytes::copy_from_slice(&bytes[..count]));

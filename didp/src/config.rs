@@ -461,7 +461,7 @@ port = 8883
             (TEXT.replace("\"other\"", "\"ignite\""), 17, "client_id"),
             (TEXT.replace("http://other.test", "http://ignite.test"), 16, "resource"),
             (format!("{TEXT}[listen]\nhttp = \"127.0.0.1:1\"\nmqtts = \"127.0.0.1:2\"\n"), 22, "mqtts"),
-            (format!("{TEXT}{}{}", upstream("a", "/one"), upstream("b", "/two")), 29, "issuer"),
+            (format!("{TEXT}{}{}", upstream("a", "/one"), upstream("b", "/two")), 28, "issuer"),
             (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
             (format!("{TEXT}[lifetimes]\npress_settle_seconds = 61\n"), 21, "press_settle_seconds"),
         ];

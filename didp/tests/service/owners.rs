@@ -40,6 +40,18 @@ async fn sessions_end_by_idleness_and_by_signing_out() {
 }
 
 #[tokio::test]
+async fn a_session_ends_after_thirty_days_however_much_it_is_used() {
+    let didp = Didp::start().await;
+    let token = login::sign_in(&didp.app, "https://a.test", "anna").await.unwrap();
+    for _ in 0..59 {
+        didp.clock.advance(12 * 3_600 - 60);
+        assert!(login::session(&didp.app, &token).await.unwrap().is_some());
+    }
+    didp.clock.advance(12 * 3_600 + 3_600);
+    assert!(login::session(&didp.app, &token).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn checklist_21_owners_change_only_what_is_theirs() {
     let didp = Didp::start().await;
     let (anna, ben) = (didp.owner("anna").await, didp.owner("ben").await);

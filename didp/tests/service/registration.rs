@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, text};
+use crate::harness::{CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, press, text};
 
 #[tokio::test]
 async fn a_device_gets_exactly_what_it_is_flashed_with() {
@@ -166,6 +166,14 @@ async fn management_reads_replaces_and_deletes() {
     );
     changed["client_secret"] = json!("chosen");
     assert_eq!(put(&changed).await.unwrap().status(), 400);
+
+    changed.as_object_mut().unwrap().remove("client_secret");
+    let mut mqtt = didp.connect(&device).await;
+    let window = mqtt.ask("claim", &press(&device.verifier)).await;
+    assert_eq!(window["status"], "window_open");
+    let refused = put(&changed).await.unwrap();
+    let refused: Value = refused.json().await.unwrap();
+    assert_eq!(refused["error"], "access_denied", "what an owner may just be looking at stays as it is");
 
     let delete = || didp.http.delete(&url).bearer_auth(&device.management).send();
     assert_eq!(delete().await.unwrap().status(), 204);

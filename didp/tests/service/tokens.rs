@@ -108,7 +108,7 @@ async fn malformed_requests_get_json_and_tokens_in_urls_are_refused() {
     let form = "application/x-www-form-urlencoded";
     let post = |path: &str| didp.http.post(didp.url(path));
     let invalid = json!("invalid_request");
-    assert_eq!(send(post("/token").body("{}")).await, (415, invalid.clone()));
+    assert_eq!(send(post("/token").body("{}")).await, (400, invalid.clone()));
     assert_eq!(
         send(post("/token").header("content-type", form).body(vec![0xff; 9])).await,
         (400, invalid.clone())
@@ -121,6 +121,29 @@ async fn malformed_requests_get_json_and_tokens_in_urls_are_refused() {
     let metadata = json!("invalid_client_metadata");
     let broken = post("/register").header("content-type", "application/json").body("{");
     assert_eq!(send(broken).await, (400, metadata));
+}
+
+/// Checklist 4: a verifier is worth nothing where no challenge was: a refresh token has none.
+#[tokio::test]
+async fn checklist_4_a_verifier_without_a_challenge_is_refused_and_revokes_nothing() {
+    let didp = Didp::start().await;
+    let anna = didp.owner("anna").await;
+    for method in ["client_secret_basic", "none"] {
+        let (client, tokens) = didp.allowed(&anna, method).await;
+        let refresh = text(&tokens["refresh_token"]);
+        let verifier = secret::random_token::<32>();
+        let (status, answer) = didp.redeem(&client, &refresh, &verifier).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh.as_str()),
+            ("code_verifier", verifier.as_str()),
+        ];
+        let (status, answer) = didp.token(&client, &form).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")));
+        assert!(didp.is_active(&text(&tokens["access_token"])).await, "nothing was revoked");
+        assert_eq!(didp.refresh(&client, &refresh).await.0, 200, "nor used up");
+    }
 }
 
 #[tokio::test]

@@ -27,10 +27,10 @@ use crate::store::{clients, tokens, users};
 
 pub(crate) use press::settle;
 
-/// Wrong answers that one person may give for a code in the length of a window, whatever the code is.
-const TRIES_PER_PERSON: i64 = 3;
-/// Codes for which one person may have wrong answers counted at once; it bounds what is kept, and harvesting.
-const CODES_PER_PERSON: i64 = 64;
+/// Wrong answers that one login may give for a code in the length of a window, whatever the code is.
+const TRIES_PER_LOGIN: i64 = 3;
+/// Codes for which one login may have wrong answers counted at once; it bounds what is kept, and harvesting.
+const CODES_PER_LOGIN: i64 = 64;
 /// Wrong answers that a window takes before it closes.
 const TRIES_PER_WINDOW: i64 = 10;
 /// How long a page waits for a change before it is told that there was none.
@@ -168,15 +168,17 @@ pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> R
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
     let counted = app.keys.mac(Purpose::Session, &[b"tries ", code.as_bytes()]);
-    let (tries, codes) = claims::tries(change.conn(), session.user, counted.as_bytes(), now).await?;
+    let (tries, codes) = claims::tries(change.conn(), session.id, counted.as_bytes(), now).await?;
     // Judged before anything of the device is looked at.
-    if tries >= TRIES_PER_PERSON || (tries == 0 && codes >= CODES_PER_PERSON) {
+    if tries >= TRIES_PER_LOGIN || (tries == 0 && codes >= CODES_PER_LOGIN) {
         return Ok(Attempt::NoMatch);
     }
     let judged = judge(app, &mut change, session, code, typed).await?;
     if !matches!(judged, Judged::Taken { .. }) {
         let until = now + app.config.lifetimes.claim_window;
-        claims::count_try(change.conn(), session.user, counted.as_bytes(), now, until).await?;
+        // Nothing typed is no guess, but is written like one, so that time tells nothing.
+        let guessed = !typed.trim().is_empty();
+        claims::note_try(change.conn(), session.id, counted.as_bytes(), guessed, now, until).await?;
     }
     change.commit(app).await?;
     match judged {
@@ -250,7 +252,7 @@ async fn judge(
             return press::contest(app, change, claim).await;
         }
     } else if !is_right(app, &claim, typed) {
-        return wrong_digits(app, change, claim).await;
+        return wrong_digits(app, change, claim, typed).await;
     }
     let ticket = secret::random_token::<32>();
     let hash = app.keys.mac(Purpose::Session, &[b"ticket ", ticket.as_bytes()]);
@@ -269,9 +271,10 @@ async fn judge(
     Ok(Judged::Taken { claim, ticket })
 }
 
-async fn wrong_digits(app: &App, change: &mut Change, claim: Claim) -> Result<Judged, Refusal> {
-    // Once the device is taken, digits count for nothing: they must not become a way to push out who was first.
-    if claim.state != "open" {
+async fn wrong_digits(app: &App, change: &mut Change, claim: Claim, typed: &str) -> Result<Judged, Refusal> {
+    // Once the device is taken, digits count for nothing: they must not become a way to push out who was first. Nothing typed
+    // is no guess.
+    if claim.state != "open" || typed.trim().is_empty() {
         return Ok(Judged::NoMatch);
     }
     claims::count_wrong(change.conn(), claim.id).await?;

@@ -175,28 +175,36 @@ pub async fn note_grant(conn: &mut Conn, id: i64, grant: i64, ownership: &str) -
     Ok(())
 }
 
-/// How often this person answered wrongly for this code, and for how many codes, as far as it still counts.
-pub async fn tries(conn: &mut Conn, user: i64, code: &[u8], now: i64) -> sqlx::Result<(i64, i64)> {
+/// How often this login answered wrongly for this code, and for how many codes, as far as it still counts.
+pub async fn tries(conn: &mut Conn, session: i64, code: &[u8], now: i64) -> sqlx::Result<(i64, i64)> {
     sqlx::query_as(
-        "SELECT coalesce(sum(tries) FILTER (WHERE code = ?2), 0), count(*) FROM claim_tries WHERE user_id = ?1 AND until > ?3",
+        "SELECT coalesce(sum(tries) FILTER (WHERE code = ?2), 0), count(*) FROM claim_tries WHERE session_id = ?1 AND until > ?3",
     )
-    .bind(user)
+    .bind(session)
     .bind(code)
     .bind(now)
     .fetch_one(conn)
     .await
 }
 
-/// Counts a person's wrong answer for a code; it counts until `until`, and those before with it.
-pub async fn count_try(conn: &mut Conn, user: i64, code: &[u8], now: i64, until: i64) -> sqlx::Result<()> {
+/// Notes a login's answer for a code; a wrong guess counts until `until`, and those before with it.
+pub async fn note_try(
+    conn: &mut Conn,
+    session: i64,
+    code: &[u8],
+    guessed: bool,
+    now: i64,
+    until: i64,
+) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO claim_tries (user_id, code, tries, until) VALUES (?1, ?2, 1, ?4)
-         ON CONFLICT (user_id, code) DO UPDATE SET tries = CASE WHEN until > ?3 THEN tries + 1 ELSE 1 END, until = ?4",
+        "INSERT INTO claim_tries (session_id, code, tries, until) VALUES (?1, ?2, ?5, ?4)
+         ON CONFLICT (session_id, code) DO UPDATE SET tries = CASE WHEN until > ?3 THEN tries + ?5 ELSE ?5 END, until = ?4",
     )
-    .bind(user)
+    .bind(session)
     .bind(code)
     .bind(now)
     .bind(until)
+    .bind(guessed)
     .execute(conn)
     .await?;
     Ok(())

@@ -27,8 +27,8 @@ pub async fn delete_expired(
             now,
         ),
         (
-            "DELETE FROM claim_tries WHERE (user_id, code) IN
-             (SELECT user_id, code FROM claim_tries WHERE until <= ? LIMIT ?)",
+            "DELETE FROM claim_tries WHERE (session_id, code) IN
+             (SELECT session_id, code FROM claim_tries WHERE until <= ? LIMIT ?)",
             now,
         ),
         (

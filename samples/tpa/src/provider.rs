@@ -27,6 +27,8 @@ const FILE: &str = "client.json";
 /// Limit for one request to the DIdP.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the registration is looked at: a DIdP forgets an app that nobody allowed anything for a day.
+const LOOK: Duration = Duration::from_secs(3600);
 /// First and longest pause between two tries to register.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
@@ -232,6 +234,7 @@ impl Provider {
             self.registered.send_replace(Some(Arc::new(client)));
             tokio::select! {
                 () = shutdown.begun() => return,
+                () = tokio::time::sleep(LOOK) => continue,
                 () = self.lost.notified() => {}
             }
             tracing::warn!(event = "registration_lost", "the DIdP does not know this client");

@@ -1,5 +1,5 @@
-# All images of the deployment; docker-compose.yml names the stage of each service. Needs BuildKit. Builds reach crates.io and the
-# npm registry, nothing else.
+# All images of the deployment; docker-compose.yml names the stage of each service. Needs BuildKit. Builds reach the registries of
+# cargo and npm, nothing else.
 
 # ---- Rust ----
 

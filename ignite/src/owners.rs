@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oauth_wire::{GrantEntry, GrantList};
-use pcm_wire::{Grants, Preamble, Rule, Verb, View};
+use pcm_wire::{Grants, Preamble, Rule, Verb};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -362,12 +362,11 @@ fn pcm_grant(entry: &GrantEntry) -> Option<pcm_wire::Grant> {
             label: label?,
             read: owned(&mut detail.readable()),
             command: owned(&mut detail.commandable()),
-            view: match detail.view {
-                oauth_wire::View::Raw => View::Raw,
-            },
+            view: detail.view.clone(),
+            views: detail.views.clone(),
         })
     });
-    Some(pcm_wire::Grant::App { sid, rules: rules.collect() })
+    Some(pcm_wire::Grant::App { sid, rules: rules.collect(), key: None })
 }
 
 #[cfg(test)]
@@ -389,14 +388,19 @@ mod tests {
             {"sid":"s3","rev":5,"authorization_details":[]}]}"#,
         );
         assert_eq!(grants.rev, 5);
-        let rule =
-            Rule { label: "L".into(), read: vec!["temperature".into()], command: vec![], view: View::Raw };
+        let rule = Rule {
+            label: "L".into(),
+            read: vec!["temperature".into()],
+            command: vec![],
+            view: pcm_wire::View::Raw,
+            views: std::collections::BTreeMap::new(),
+        };
         assert_eq!(
             grants.grants,
             [
                 pcm_wire::Grant::Device { sid: "s1".into(), label: "L".into() },
-                pcm_wire::Grant::App { sid: "s2".into(), rules: vec![rule] },
-                pcm_wire::Grant::App { sid: "s3".into(), rules: vec![] },
+                pcm_wire::Grant::App { sid: "s2".into(), rules: vec![rule], key: None },
+                pcm_wire::Grant::App { sid: "s3".into(), rules: vec![], key: None },
             ]
         );
     }

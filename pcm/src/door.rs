@@ -45,6 +45,7 @@ impl PreambleDoor {
 
     fn handle(&mut self, broker: &mut Broker, verb: Verb, now: u64) -> (WireAnswer, bool) {
         match verb {
+            Verb::Claim(_) => (WireAnswer::Error("no state directory".into()), false),
             Verb::Grants(grants) => {
                 log::line(format_args!("grants of rev {}: {}", grants.rev, grants.grants.len()));
                 self.rev = Some(grants.rev);
@@ -66,6 +67,8 @@ impl PreambleDoor {
             sessions: counts.sessions as u64,
             retained: counts.retained as u64,
             queued: counts.queued as u64,
+            dropped: counts.dropped,
+            journal_bytes: 0,
             rev: self.rev.filter(|_| broker.has_grants()),
         }
     }
@@ -120,7 +123,7 @@ impl Door for PreambleDoor {
 fn table(grants: Vec<Grant>) -> Grants {
     Grants::new(grants.into_iter().map(|grant| match grant {
         Grant::Device { sid, label } => (Rc::from(sid), Access::Device { label: label.into() }),
-        Grant::App { sid, rules } => {
+        Grant::App { sid, rules, key: _ } => {
             let mut by_label: BTreeMap<Box<str>, Channels> = BTreeMap::new();
             for rule in rules {
                 let channels = by_label.entry(rule.label.into()).or_default();

@@ -1,6 +1,9 @@
 //! `authorization_details` (RFC 9396) of type `mqtt`: which device, which channels, reading or commanding, how coarse.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+pub use views::View;
 
 /// What a grant lets its holder do with a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,15 +63,6 @@ impl Channel {
     }
 }
 
-/// How much of a reading its receiver sees. The PCM applies it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum View {
-    /// Every value as the device sent it.
-    #[default]
-    Raw,
-}
-
 /// One granted object: what may be done with one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationDetail {
@@ -88,9 +82,12 @@ pub struct AuthorizationDetail {
     pub actions: Vec<Action>,
     /// The channels it may be done with.
     pub channels: Vec<Channel>,
-    /// How coarse readings are.
+    /// How coarse readings are, where `views` does not say otherwise.
     #[serde(default)]
     pub view: View,
+    /// How coarse the readings of single channels are, by channel name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub views: BTreeMap<String, View>,
     /// Random per grant and device: lets an app join what the DIdP and IGNITE tell it, without a label.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -134,6 +131,9 @@ pub struct AuthorizationRequest {
     /// Channel names; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// The coarsest view that the app can work with; the owner may choose another. Raw if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
 }
 
 #[cfg(test)]

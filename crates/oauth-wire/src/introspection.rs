@@ -67,6 +67,9 @@ pub struct GrantList {
     pub rev: i64,
     /// Devices' and apps' grants alike.
     pub grants: Vec<GrantEntry>,
+    /// As in [`ActiveToken::state_share`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_share: Option<String>,
 }
 
 /// One current grant.

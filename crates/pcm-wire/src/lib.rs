@@ -4,7 +4,10 @@
 //! [`Preamble`]. A session goes on with MQTT; the control connection goes on with JSON lines, [`Request`] one way and
 //! [`Reply`] the other. Identity and grants travel here and never as MQTT properties.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+pub use views::View;
 
 /// First four bytes of every connection.
 pub const MAGIC: [u8; 4] = *b"OAP1";
@@ -87,12 +90,31 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
+    /// Says whose PCM this is. A PCM that keeps its state on disk takes no grants before. Saying the same again is fine, anything
+    /// else is an error.
+    Claim(Claim),
     /// Replaces all grants. Whatever they no longer cover is discarded before the reply.
     Grants(Grants),
     /// Asks for [`Stats`].
     Stats {},
     /// End every session with 0x8B, then exit.
     Drain {},
+}
+
+/// Whose PCM it is, and the key of what it keeps.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The PCM's name, as [`Preamble`]s never carry it.
+    pub name: String,
+    /// 32 bytes, base64url. It is kept in memory only.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claim").finish_non_exhaustive()
+    }
 }
 
 /// One line from the PCM.
@@ -143,6 +165,9 @@ pub enum Grant {
         sid: String,
         /// What may be read and commanded.
         rules: Vec<Rule>,
+        /// Key for fields that a view hashes: 32 bytes, base64url. The grant's own, so that two apps cannot compare.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
 }
 
@@ -164,18 +189,19 @@ pub struct Rule {
     pub read: Vec<String>,
     /// Channels that it may command: `c/<label>/<channel>`.
     pub command: Vec<String>,
-    /// How coarse readings are.
+    /// How coarse readings are, where `views` does not say otherwise.
     #[serde(default)]
     pub view: View,
+    /// How coarse the readings of single channels are, by channel name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub views: BTreeMap<String, View>,
 }
 
-/// How coarse readings are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum View {
-    /// Every value as the device sent it.
-    #[default]
-    Raw,
+impl Rule {
+    /// How coarse readings of a channel are.
+    pub fn view_of(&self, channel: &str) -> &View {
+        self.views.get(channel).unwrap_or(&self.view)
+    }
 }
 
 /// Counts of one PCM; nothing in them names anybody.
@@ -189,6 +215,12 @@ pub struct Stats {
     pub retained: u64,
     /// Messages queued for sessions that are away or slow.
     pub queued: u64,
+    /// Messages that a limit kept from a session, since the start.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Bytes of the journal on disk; 0 without one.
+    #[serde(default)]
+    pub journal_bytes: u64,
     /// The `rev` of the grants in force; absent before the first ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rev: Option<i64>,

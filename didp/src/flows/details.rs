@@ -46,6 +46,7 @@ fn detail(grant: &Grant, device: GrantedDevice, audience: Audience) -> Authoriza
         actions,
         channels,
         view: View::Raw,
+        views: std::collections::BTreeMap::new(),
         reference: (!grant.is_device()).then_some(device.reference),
     }
 }

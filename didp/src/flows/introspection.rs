@@ -102,7 +102,7 @@ async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspec
 /// # Errors
 /// The store cannot answer.
 pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantList, Refusal> {
-    let mut list = GrantList { sub: sub.to_owned(), rev: 0, grants: Vec::new() };
+    let mut list = GrantList { sub: sub.to_owned(), rev: 0, grants: Vec::new(), state_share: None };
     // One read transaction, as above.
     let mut conn = app.store.read().await?;
     let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;

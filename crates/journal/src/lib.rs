@@ -1,0 +1,1 @@
+//! An encrypted journal in two files that survives being killed at any byte.

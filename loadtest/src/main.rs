@@ -1,0 +1,3 @@
+//! Load tests.
+
+fn main() {}

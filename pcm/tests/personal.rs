@@ -8,6 +8,7 @@ use mqtt_broker::{Broker, Limits, Policy};
 use mqtt_wire::{Connect, Filters, Packet, Properties, QoS, ReasonCode, Subscribe, Subscription, Version};
 use pcm::door::PreambleDoor;
 use pcm_wire::{Answer, Grant, Grants, Preamble, Reply, Request, Rule, Verb, View};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
@@ -46,8 +47,14 @@ fn device() -> Grant {
 
 fn app(read: &[&str], command: &[&str]) -> Grant {
     let list = |channels: &[&str]| channels.iter().map(|channel| (*channel).to_owned()).collect();
-    let rule = Rule { label: "L".into(), read: list(read), command: list(command), view: View::Raw };
-    Grant::App { sid: "app".into(), rules: vec![rule] }
+    let rule = Rule {
+        label: "L".into(),
+        read: list(read),
+        command: list(command),
+        view: View::Raw,
+        views: BTreeMap::new(),
+    };
+    Grant::App { sid: "app".into(), rules: vec![rule], key: None }
 }
 
 fn session(socket: &Path, sid: &str) -> Client {

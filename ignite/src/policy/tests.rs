@@ -29,7 +29,8 @@ fn detail(label: &str, actions: &[Action]) -> AuthorizationDetail {
             channel("room/humidity", Direction::Data),
             channel("heater", Direction::Command),
         ],
-        view: oauth_wire::View::Raw,
+        view: View::Raw,
+        views: std::collections::BTreeMap::new(),
         reference: None,
     }
 }

@@ -29,7 +29,7 @@ fn detail(label: &str, actions: &[Action]) -> AuthorizationDetail {
             channel("room/humidity", Direction::Data),
             channel("heater", Direction::Command),
         ],
-        view: View::Raw,
+        view: oauth_wire::View::Raw,
         views: std::collections::BTreeMap::new(),
         reference: None,
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// The whole state of a broker. Connections go by numbers that the caller chooses and may use again after
-/// [`Broker::close`]. Times are milliseconds of any clock that does not go back.
+/// [`Broker::close`]. Times are milliseconds since the Unix epoch that do not go back.
 pub struct Broker {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
@@ -464,6 +464,11 @@ impl Broker {
             link.listed = false;
         }
         Some(connection)
+    }
+
+    /// Whether any connection has something to write or is to be closed.
+    pub fn needs_attention(&self) -> bool {
+        !self.attention.is_empty()
     }
 
     /// The bytes to write to a connection.

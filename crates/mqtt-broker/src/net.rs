@@ -1,15 +1,21 @@
 //! The only I/O: one thread, one loop over listeners and connections, nothing blocking.
 //!
-//! Every connection reads into one shared buffer and keeps only an incomplete packet for itself. What a loop turn
-//! produces for a connection is written in one go. A connection whose peer does not read is not read from either, and
-//! one that does not introduce itself in time is closed. Who may come in is the [`Door`]'s business.
+//! A turn of the loop has two halves. First what has come is read and handled and the broker learns the time, then the
+//! [`Door`] makes safe what must not be lost, and only then is anything written: an acknowledgement never leaves before
+//! the journal has what it acknowledges, and all that a turn acknowledges is journalled at once.
+//!
+//! Every connection reads into one shared buffer and keeps only an incomplete packet for itself. What a turn produces
+//! for a connection is written in one go. A connection whose peer does not read is not read from either, and one that
+//! does not introduce itself in time is closed. Who may come in is the door's business too.
 
+mod door;
 mod peer;
 
+pub use door::{Admission, Answer, Door, Plain, Unwelcome};
+
 use crate::broker::Broker;
-use crate::connection::Identity;
-use mio::event::Source;
-use mio::net::{TcpListener, UnixListener, UnixStream};
+use mio::event::{Event, Source};
+use mio::net::{TcpListener, UnixListener};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use peer::{Peer, Progress, Socket, Stage};
@@ -18,72 +24,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
-
-/// What a connection turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// An MQTT client.
-    Client(Option<Identity>),
-    /// A control connection: lines one way, answers the other.
-    Control,
-}
-
-/// What a control line leads to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Bytes to send back.
-    pub bytes: Vec<u8>,
-    /// Whether to end every connection and stop.
-    pub drain: bool,
-    /// Whether to close the control connection after the answer.
-    pub close: bool,
-}
-
-/// The bytes are not what a connection begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unwelcome;
-
-/// Decides what connections are.
-pub trait Door {
-    /// Whether a Unix peer may connect at all.
-    fn lets_in(&self, peer: &UnixStream) -> bool;
-
-    /// Looks at the first bytes of a connection (none right after accepting): what it is and how many bytes said so,
-    /// or `Ok(None)` if more are needed.
-    ///
-    /// # Errors
-    /// [`Unwelcome`] closes the connection.
-    fn admit(&mut self, first: &[u8]) -> Result<Option<(Admission, usize)>, Unwelcome>;
-
-    /// Longest first bytes and longest control line, in bytes.
-    fn longest(&self) -> (usize, usize);
-
-    /// Handles a control line (without its line feed).
-    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer;
-}
-
-/// The door of a plain broker: everybody is a client from the first byte on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Plain;
-
-impl Door for Plain {
-    fn lets_in(&self, _peer: &UnixStream) -> bool {
-        true
-    }
-
-    fn admit(&mut self, _first: &[u8]) -> Result<Option<(Admission, usize)>, Unwelcome> {
-        Ok(Some((Admission::Client(None), 0)))
-    }
-
-    fn longest(&self) -> (usize, usize) {
-        (0, 0)
-    }
-
-    fn control(&mut self, _broker: &mut Broker, _line: &[u8], _now: u64) -> Answer {
-        Answer { close: true, ..Answer::default() }
-    }
-}
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 enum Listener {
     Tcp(TcpListener),
@@ -106,8 +47,9 @@ impl Listener {
 const STOP: Token = Token(usize::MAX);
 /// Tokens below are listeners.
 const FIRST_PEER: usize = 64;
+/// Bytes read from one connection in a turn.
 const BUFFER: usize = 16 << 10;
-/// Bytes read from, or written to, one connection before the others get their turn.
+/// Bytes read from all connections in a turn, or one buffer more.
 const TURN: usize = 64 << 10;
 /// Connections beyond the limit for clients, so that control finds its way in when clients have taken all of theirs.
 const RESERVED: usize = 8;
@@ -125,14 +67,18 @@ pub struct Server<D> {
     accept_at: Option<u64>,
     stop: Option<OwnedFd>,
     peers: Slab<Peer>,
-    /// Connections with something to do.
+    /// Connections that may have something to read.
     ready: VecDeque<usize>,
+    /// Connections that may have something to write, beside those that the broker names.
+    outgoing: Vec<usize>,
     /// Connections to be closed at a time, oldest first: those that must introduce themselves, and those that linger.
     introductions: VecDeque<(u64, usize, u64)>,
     lingering: VecDeque<(u64, usize, u64)>,
     serial: u64,
     buffer: Vec<u8>,
     began: Instant,
+    /// Milliseconds from the Unix epoch to `began`.
+    began_at: u64,
     ends_at: Option<u64>,
 }
 
@@ -151,11 +97,13 @@ impl<D: Door> Server<D> {
             stop: None,
             peers: Slab::new(),
             ready: VecDeque::new(),
+            outgoing: Vec::new(),
             introductions: VecDeque::new(),
             lingering: VecDeque::new(),
             serial: 0,
             buffer: vec![0; BUFFER],
             began: Instant::now(),
+            began_at: millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             ends_at: None,
         })
     }
@@ -203,20 +151,21 @@ impl<D: Door> Server<D> {
         Ok(())
     }
 
+    /// Milliseconds since the Unix epoch that do not go back: the wall clock is asked once.
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.began_at.saturating_add(millis(self.began.elapsed()))
     }
 
     /// Serves until it is told to stop and every client has been told so, or a second has passed.
     ///
     /// # Errors
-    /// Only what makes going on impossible.
+    /// Only what makes going on impossible: the poll's, or the door's when it cannot commit.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
             let now = self.now();
             if self.ends_at.is_some_and(|at| at <= now || self.peers.is_empty()) {
-                return Ok(());
+                return self.door.commit(&mut self.broker, now);
             }
             let timeout = self.timeout(now);
             match self.poll.poll(&mut events, timeout) {
@@ -226,26 +175,17 @@ impl<D: Door> Server<D> {
             }
             let now = self.now();
             for event in &events {
-                match event.token() {
-                    STOP => self.drain(now),
-                    Token(at) if at < FIRST_PEER => self.accept(at, now),
-                    Token(token) => {
-                        let slot = token - FIRST_PEER;
-                        if let Some(peer) = self.peers.get_mut(slot) {
-                            peer.readable |=
-                                event.is_readable() || event.is_read_closed() || event.is_error();
-                            peer.writable |= event.is_writable();
-                            self.make_ready(slot);
-                        }
-                    }
-                }
+                self.notice(event, now);
             }
-            self.turn(now);
+            self.take_in(now);
+            self.let_pass(now);
+            self.door.commit(&mut self.broker, now)?;
+            self.give_out(now);
         }
     }
 
     fn timeout(&self, now: u64) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.outgoing.is_empty() || self.broker.needs_attention() {
             return Some(Duration::ZERO);
         }
         let times = [
@@ -259,18 +199,42 @@ impl<D: Door> Server<D> {
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 
-    /// One turn for every connection that has something to do, then for the time.
-    fn turn(&mut self, now: u64) {
-        for _ in 0..self.ready.len() {
-            let Some(slot) = self.ready.pop_front() else { break };
-            if let Some(peer) = self.peers.get_mut(slot) {
-                peer.queued = false;
-                self.serve(slot, now);
-                self.attend(now);
+    fn notice(&mut self, event: &Event, now: u64) {
+        match event.token() {
+            STOP => self.drain(now),
+            Token(at) if at < FIRST_PEER => self.accept(at, now),
+            Token(token) => {
+                let slot = token - FIRST_PEER;
+                let Some(peer) = self.peers.get_mut(slot) else { return };
+                let may_write = event.is_writable() && !peer.writable;
+                peer.writable |= may_write;
+                peer.ended |= event.is_read_closed() || event.is_error();
+                if event.is_readable() || peer.ended {
+                    peer.readable = true;
+                    self.make_ready(slot);
+                }
+                if may_write {
+                    self.will_write(slot);
+                }
             }
         }
+    }
+
+    /// Reads from connections that have something, once each, and lets the broker and the door handle it.
+    fn take_in(&mut self, now: u64) {
+        let mut left = TURN;
+        for _ in 0..self.ready.len() {
+            if left == 0 {
+                return;
+            }
+            let Some(slot) = self.ready.pop_front() else { return };
+            left = left.saturating_sub(self.read(slot, now));
+        }
+    }
+
+    /// Does what is due by now.
+    fn let_pass(&mut self, now: u64) {
         self.broker.tick(now);
-        self.attend(now);
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept_at = None;
             for at in 0..self.listeners.len() {
@@ -292,6 +256,24 @@ impl<D: Door> Server<D> {
             if self.peers.get(slot).is_some_and(|peer| peer.serial == serial) {
                 self.drop_peer(slot, now);
             }
+        }
+    }
+
+    /// Writes what there was to write when this turn was committed. What the writing itself makes room for waits for
+    /// the next turn.
+    fn give_out(&mut self, now: u64) {
+        while let Some(slot) = self.broker.next_attention() {
+            self.will_write(slot);
+        }
+        for slot in mem::take(&mut self.outgoing) {
+            self.flush(slot, now);
+        }
+    }
+
+    fn will_write(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.outgoing) {
+            peer.outgoing = true;
+            self.outgoing.push(slot);
         }
     }
 
@@ -359,30 +341,31 @@ impl<D: Door> Server<D> {
         }
     }
 
-    fn serve(&mut self, slot: usize, now: u64) {
-        self.flush(slot, now);
-        let mut left = TURN;
-        loop {
-            let Some(peer) = self.peers.get_mut(slot) else { return };
-            let wanted = match peer.stage {
-                Stage::Client => self.broker.wants_input(slot),
-                Stage::Control => peer.output.is_empty(),
-                Stage::Unknown | Stage::Lingering => true,
-            };
-            peer.paused = peer.readable && !wanted;
-            if !peer.readable || !wanted {
-                return;
-            }
-            if left == 0 {
-                return self.make_ready(slot);
-            }
-            match peer.read(&mut self.buffer) {
-                Progress::Moved(count) => {
-                    left = left.saturating_sub(count);
-                    self.arrived(slot, count, now);
+    /// Reads once from a connection, if its own output leaves room for what that may lead to. Answers how many bytes came.
+    fn read(&mut self, slot: usize, now: u64) -> usize {
+        let Some(peer) = self.peers.get_mut(slot) else { return 0 };
+        peer.queued = false;
+        let wanted = match peer.stage {
+            Stage::Client => self.broker.wants_input(slot),
+            Stage::Control => peer.output.is_empty(),
+            Stage::Unknown | Stage::Lingering => true,
+        };
+        peer.paused = peer.readable && !wanted;
+        if !peer.readable || !wanted {
+            return 0;
+        }
+        match peer.read(&mut self.buffer) {
+            Progress::Moved(count) => {
+                if peer.readable {
+                    self.make_ready(slot);
                 }
-                Progress::Blocked => {}
-                Progress::Ended => return self.drop_peer(slot, now),
+                self.arrived(slot, count, now);
+                count
+            }
+            Progress::Blocked => 0,
+            Progress::Ended => {
+                self.drop_peer(slot, now);
+                0
             }
         }
     }
@@ -433,64 +416,49 @@ impl<D: Door> Server<D> {
             let answer = self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), now);
             peer.used(end + 1);
             peer.output.extend_from_slice(&answer.bytes);
+            peer.closing |= answer.close;
             drain |= answer.drain;
             if answer.close {
-                self.flush(slot, now);
-                self.linger(slot, now);
+                break;
             }
         }
-        self.flush(slot, now);
+        self.will_write(slot);
         if drain {
             self.drain(now);
         }
     }
 
-    /// Writes to every connection that the broker has something for.
-    fn attend(&mut self, now: u64) {
-        while let Some(slot) = self.broker.next_attention() {
-            self.flush(slot, now);
-        }
-    }
-
+    /// Writes what a connection has to write, in one go.
     fn flush(&mut self, slot: usize, now: u64) {
-        let mut left = TURN;
-        while let Some(peer) = self.peers.get_mut(slot) {
-            let client = match peer.stage {
-                Stage::Client => true,
-                Stage::Control => false,
-                Stage::Unknown | Stage::Lingering => return,
-            };
-            let pending = if client { self.broker.output(slot) } else { &peer.output };
-            if pending.is_empty() {
-                if client && self.broker.is_closing(slot) {
-                    return self.linger(slot, now);
-                }
-                if mem::take(&mut peer.paused) {
-                    self.make_ready(slot);
-                }
-                return;
-            }
-            if !peer.writable {
-                if client && self.broker.is_closing(slot) {
-                    self.stop_waiting_for(slot, now);
-                }
-                return;
-            }
-            if left == 0 {
-                return self.make_ready(slot);
-            }
-            match peer.socket.write(pending) {
-                Progress::Moved(count) => {
-                    left = left.saturating_sub(count);
-                    if client {
-                        self.broker.written(slot, count, now);
-                    } else {
-                        peer.output.drain(..count.min(peer.output.len()));
-                    }
-                }
-                Progress::Blocked => peer.writable = false,
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        peer.outgoing = false;
+        let (pending, closing) = match peer.stage {
+            Stage::Client => (self.broker.output(slot), self.broker.is_closing(slot)),
+            Stage::Control => (peer.output.as_slice(), peer.closing),
+            Stage::Unknown if peer.closing => return self.linger(slot, now),
+            Stage::Unknown | Stage::Lingering => return,
+        };
+        let length = pending.len();
+        let written = match length {
+            0 => 0,
+            _ if !peer.writable => 0,
+            _ => match peer.socket.write(pending) {
+                Progress::Moved(count) => count,
+                Progress::Blocked => 0,
                 Progress::Ended => return self.drop_peer(slot, now),
-            }
+            },
+        };
+        peer.writable &= written == length;
+        if written > 0 && peer.stage == Stage::Client {
+            self.broker.written(slot, written, now);
+        } else {
+            peer.output.drain(..written.min(peer.output.len()));
+        }
+        if closing {
+            return if written == length { self.linger(slot, now) } else { self.stop_waiting_for(slot, now) };
+        }
+        if peer.paused && (written > 0 || length == 0) {
+            self.make_ready(slot);
         }
     }
 
@@ -541,16 +509,19 @@ impl<D: Door> Server<D> {
         self.ends_at = Some(now + LINGER_MS);
         self.listeners.clear();
         self.broker.end_all(mqtt_wire::ReasonCode::SERVER_SHUTTING_DOWN, now);
-        self.attend(now);
         let others: Vec<usize> =
             self.peers.iter().filter(|(_, peer)| peer.stage != Stage::Client).map(|(slot, _)| slot).collect();
         for slot in others {
-            self.flush(slot, now);
-            if self.peers.get(slot).is_some_and(|peer| peer.stage != Stage::Lingering) {
-                self.linger(slot, now);
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.closing = true;
             }
+            self.will_write(slot);
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Hands every complete packet to the broker; answers how many bytes they were.

@@ -1,6 +1,6 @@
 //! The loop over real sockets: silence, slowness, floods, halves of packets, and the way out.
 
-use mqtt_broker::net::{Plain, Server};
+use mqtt_broker::net::{Admission, Answer, Door, Plain, Server, Unwelcome};
 use mqtt_broker::{Broker, Limits, Policy};
 use mqtt_wire::{
     Connect, Filters, Packet, Properties, Publish, QoS, Subscribe, Subscription, Version, frame_len,
@@ -23,11 +23,15 @@ struct Running {
 
 impl Running {
     fn start(limits: Limits) -> Running {
+        Running::behind(Plain, limits)
+    }
+
+    fn behind(door: impl Door + Send + 'static, limits: Limits) -> Running {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
         let address = listener.local_addr().expect("its address");
         let (stop, stopped) = UnixStream::pair().expect("a pair");
         let thread = std::thread::spawn(move || {
-            let mut server = Server::new(Broker::new(limits, Policy::Open, 1), Plain)?;
+            let mut server = Server::new(Broker::new(limits, Policy::Open, 1), door)?;
             server.listen_tcp(listener)?;
             server.stop_on(OwnedFd::from(stopped))?;
             server.run()
@@ -232,4 +236,46 @@ fn stopping_tells_the_clients() {
     assert_eq!(receive(&mut client).as_deref(), Some(&[0xE0, 1, 0x8B][..]));
     assert_eq!(receive(&mut client), None);
     assert!(TcpStream::connect(server.address).is_err());
+}
+
+/// A door whose journal has no room for anything retained.
+struct FullDisk;
+
+impl Door for FullDisk {
+    fn lets_in(&self, peer: &mio::net::UnixStream) -> bool {
+        Plain.lets_in(peer)
+    }
+
+    fn admit(&mut self, first: &[u8]) -> Result<Option<(Admission, usize)>, Unwelcome> {
+        Plain.admit(first)
+    }
+
+    fn longest(&self) -> (usize, usize) {
+        Plain.longest()
+    }
+
+    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer {
+        Plain.control(broker, line, now)
+    }
+
+    fn commit(&mut self, broker: &mut Broker, _now: u64) -> std::io::Result<()> {
+        if broker.counts().retained == 0 { Ok(()) } else { Err(std::io::Error::other("disk full")) }
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_that_could_not_be_committed() {
+    let mut server = Running::behind(FullDisk, Limits::PLAIN);
+    let mut reader = server.client("reader");
+    subscribe(&mut reader, "#", QoS::AtMostOnce);
+    let mut client = server.client("client");
+    send(&mut client, &publish("a", b"fleeting", QoS::AtLeastOnce));
+    assert_eq!(receive(&mut client).expect("a PUBACK")[0], 0x40);
+    assert!(receive(&mut reader).expect("a message").ends_with(b"fleeting"));
+    let Packet::Publish(kept) = publish("a", b"kept", QoS::AtLeastOnce) else { unreachable!() };
+    send(&mut client, &Packet::Publish(Publish { retain: true, ..kept }));
+    assert_eq!(receive(&mut client), None);
+    assert_eq!(receive(&mut reader), None);
+    let outcome = server.thread.take().expect("not stopped yet").join().expect("no panic");
+    assert_eq!(outcome.expect_err("it could not go on").to_string(), "disk full");
 }

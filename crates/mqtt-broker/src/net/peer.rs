@@ -83,8 +83,14 @@ pub(super) struct Peer {
     pub(super) writable: bool,
     /// There is something to read, but its own output comes first.
     pub(super) paused: bool,
-    /// On the list of connections with something to do.
+    /// The peer has closed or broken it: reading goes on until that is seen.
+    pub(super) ended: bool,
+    /// On the list of connections to read from.
     pub(super) queued: bool,
+    /// On the list of connections to write to.
+    pub(super) outgoing: bool,
+    /// To be closed once its output is written; about a client the broker says so.
+    pub(super) closing: bool,
     /// Will be closed at a set time.
     pub(super) doomed: bool,
 }
@@ -103,7 +109,10 @@ impl Peer {
             readable: true,
             writable: true,
             paused: false,
+            ended: false,
             queued: false,
+            outgoing: false,
+            closing: false,
             doomed: false,
         }
     }
@@ -114,8 +123,11 @@ impl Peer {
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
         let progress = self.socket.read(buffer);
-        if matches!(progress, Progress::Blocked) {
-            self.readable = false;
+        // A buffer that was not filled has emptied the socket, and the next bytes will be told of (epoll(7)).
+        match progress {
+            Progress::Moved(count) => self.readable = count == buffer.len() || self.ended,
+            Progress::Blocked => self.readable = false,
+            Progress::Ended => {}
         }
         progress
     }

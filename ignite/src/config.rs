@@ -159,6 +159,7 @@ impl Config {
     #[must_use]
     pub fn relative_to(mut self, folder: &Path) -> Self {
         let mut paths = vec![&mut self.master_key_file, &mut self.launcher.socket, &mut self.launcher.dir];
+        paths.extend(self.launcher.state_dir.as_mut());
         if let Some(tls) = &mut self.tls {
             paths.extend([&mut tls.cert, &mut tls.key]);
         }
@@ -194,6 +195,9 @@ pub struct LauncherConfig {
     pub socket: PathBuf,
     /// Directory that holds one directory a PCM, as the launcher sees it and as the gateway sees it.
     pub dir: PathBuf,
+    /// Directory that holds one directory a PCM with what it keeps over its own end, encrypted; only the launcher needs to see it,
+    /// but the gateway must know that there is one. Missing: PCMs keep nothing.
+    pub state_dir: Option<PathBuf>,
     /// Image of the PCM (`docker` only).
     #[serde(default = "pcm_image")]
     pub image: String,

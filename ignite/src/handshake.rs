@@ -195,7 +195,7 @@ mod tests {
     fn grant() -> Grant {
         let role = DeviceRole { label: "label1".to_owned(), publish: true, subscribe: true };
         let (iss, sub, sid) = ("http://didp".to_owned(), "owner".to_owned(), "sid".to_owned());
-        Grant { iss, sub, sid, exp: 0, rev: 0, role: Role::Device(role) }
+        Grant { iss, sub, sid, exp: 0, rev: 0, role: Role::Device(role), state_share: None }
     }
 
     fn connect<'a>(version: Version, properties: Properties<'a>) -> Connect<'a> {

@@ -1,4 +1,4 @@
-//! Everything derived from the gateway's master key: PCM names, PCM client ids, devices' handles.
+//! Everything derived from the gateway's master key: PCM names, PCM client ids, devices' handles, the keys that a PCM gets.
 //!
 //! One key a purpose, by HKDF-SHA256 with the purpose as info string, so that no value of one purpose says
 //! anything about another's. Gateways of a cluster share the master key and so agree on all names.
@@ -15,6 +15,8 @@ pub struct Keys {
     client_id: Key,
     handle: Key,
     group: Key,
+    view_hash: Key,
+    pcm_state: Key,
 }
 
 impl Keys {
@@ -25,6 +27,8 @@ impl Keys {
             client_id: master.derive("client-id"),
             handle: master.derive("handle"),
             group: master.derive("group"),
+            view_hash: master.derive("view-hash"),
+            pcm_state: master.derive("pcm-state"),
         }
     }
 
@@ -70,6 +74,17 @@ impl Keys {
     pub fn group(&self, sid: &str, group: &str) -> String {
         secret::encode(&self.group.hmac(&[sid.as_bytes(), b"\0", group.as_bytes()])[..16])
     }
+
+    /// The key by which a PCM hashes fields for the grant `sid`, 32 bytes in base64url: no two grants can compare hashes.
+    pub fn view_hash(&self, sid: &str) -> String {
+        secret::encode(self.view_hash.hmac(&[sid.as_bytes()]))
+    }
+
+    /// The key of what the PCM `name` keeps on disk, 32 bytes in base64url. Half of what it is made of is the DIdP's `share`: without
+    /// it, or without this gateway's master key, the files say nothing.
+    pub fn pcm_state(&self, share: &[u8], name: &str) -> Zeroizing<String> {
+        self.pcm_state.with_share(share, name).to_text()
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +107,17 @@ mod tests {
         assert_ne!(name, keys.pcm_name("https://b", "sub"));
         assert_ne!(name, Keys::derive(&Key::new([8; 32])).pcm_name("https://a", "sub"));
         assert_ne!(keys.client_id("i", "ab", "c"), keys.client_id("i", "a", "bc"));
+    }
+
+    #[test]
+    fn a_pcms_keys_are_its_own_and_its_grants_own() {
+        let keys = Keys::derive(&Key::new([7; 32]));
+        assert_ne!(keys.view_hash("sid-1"), keys.view_hash("sid-2"));
+        assert_eq!(keys.view_hash("sid-1").len(), 43);
+        let state = keys.pcm_state(b"share", "pcm-1");
+        assert_eq!((state.len(), &state), (43, &keys.pcm_state(b"share", "pcm-1")));
+        assert_ne!(state, keys.pcm_state(b"another", "pcm-1"));
+        assert_ne!(state, keys.pcm_state(b"share", "pcm-2"));
+        assert_ne!(state, Keys::derive(&Key::new([8; 32])).pcm_state(b"share", "pcm-1"));
     }
 }

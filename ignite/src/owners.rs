@@ -1,7 +1,7 @@
 //! The owners' PCMs as this gateway knows them: ensured by the launcher, told the grants, opened for sessions.
 //!
 //! One control connection a PCM. No session is opened before the PCM has the grants that the session's introspection knew
-//! of. An owner's lock makes launching single-flight: whoever comes while a PCM is being started waits for that one. A PCM
+//! of; one that keeps its state on disk is told its key before. An owner's lock makes launching single-flight: whoever comes while a PCM is being started waits for that one. A PCM
 //! whose owner has no grants any more is removed. The control connection itself is `control`'s, when and how often grants are
 //! handed on is `changes`'s.
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oauth_wire::{GrantEntry, GrantList};
-use pcm_wire::{Grants, Preamble, Rule, Verb};
+use pcm_wire::{Claim, Grants, Preamble, Rule, Verb};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -21,11 +21,12 @@ use tokio::time::{sleep, timeout};
 use crate::cause::Cause;
 use crate::didp::Didp;
 use crate::gateway::Gateway;
+use crate::keys::Keys;
 use crate::launcher::client::{ClientError, LauncherClient};
 use crate::launcher::wire::{ErrorKind, PcmName, Ready};
 use crate::live::OwnerId;
 use crate::policy::Grant;
-use crate::policy::grant::is_identifier;
+use crate::policy::grant::{StateShare, is_identifier};
 use control::Control;
 
 /// Time for a PCM to answer on its control connection or to accept a session.
@@ -38,6 +39,8 @@ const ERASE_RETRIES: [Duration; 4] =
 pub(crate) struct Owners {
     launcher: LauncherClient,
     launch_limit: Duration,
+    /// PCMs keep their state on disk, and so outlive themselves.
+    lasting: bool,
     owners: Mutex<HashMap<OwnerId, Arc<Owner>>>,
     /// Owners whose PCM could not be told the current grants, and may still have others.
     overdue: Mutex<HashSet<OwnerId>>,
@@ -61,8 +64,9 @@ struct Link {
 }
 
 impl Owners {
-    pub(crate) fn new(launcher: LauncherClient, launch_limit: Duration) -> Self {
-        Self { launcher, launch_limit, owners: Mutex::default(), overdue: Mutex::default() }
+    /// With `lasting`, PCMs are started with a directory for their state.
+    pub(crate) fn new(launcher: LauncherClient, launch_limit: Duration, lasting: bool) -> Self {
+        Self { launcher, launch_limit, lasting, owners: Mutex::default(), overdue: Mutex::default() }
     }
 
     /// A connection to the PCM of the grant's owner, with the preamble of a session of `client` already sent.
@@ -84,8 +88,10 @@ impl Owners {
             let known =
                 link.as_ref().is_some_and(|link| link.list.rev == grant.rev && link.control.is_alive());
             if !known || self.is_overdue(&id) {
-                let list = current_grants(gateway, didp, &id).await?;
-                self.hand_on(&id, &owner, &mut link, list).await?;
+                let mut list = current_grants(gateway, didp, &id).await?;
+                list.state_share =
+                    list.state_share.or_else(|| grant.state_share.as_ref().map(StateShare::to_text));
+                self.hand_on(gateway, &id, &owner, &mut link, list).await?;
             }
             let Some(linked) = link.as_ref() else { continue };
             let opening = timeout(PCM_LIMIT, async {
@@ -103,8 +109,8 @@ impl Owners {
         Err(Cause::PcmUnavailable)
     }
 
-    /// Hands the owner's current grants to the PCM, if it runs; if there are none, the PCM is removed. A PCM that does not run
-    /// gets them before its next session.
+    /// Hands the owner's current grants to the PCM, if it runs; if there are none, the PCM is removed with all that it kept. A PCM
+    /// that does not run gets them before its next session.
     ///
     /// # Errors
     /// [`Cause::DidpUnavailable`] if the grants cannot be learned, another cause if the PCM cannot be told.
@@ -112,7 +118,8 @@ impl Owners {
         let owner = self.owner(gateway, id)?;
         let mut link = owner.link.lock().await;
         // It may run without a link: started before this gateway was, or with a control connection that broke.
-        if link.is_none() && !self.runs(&owner.name).await? {
+        let runs = link.is_some() || self.runs(&owner.name).await?;
+        if !runs && !self.lasting {
             self.forget(id, &owner);
             return Ok(());
         }
@@ -120,7 +127,11 @@ impl Owners {
         if list.grants.is_empty() {
             return self.remove(gateway, id, &owner, &mut link).await;
         }
-        self.hand_on(id, &owner, &mut link, list).await
+        if !runs {
+            self.forget(id, &owner);
+            return Ok(());
+        }
+        self.hand_on(gateway, id, &owner, &mut link, list).await
     }
 
     /// The owners of whose grants one has ended by `now`; each is named once.
@@ -153,7 +164,7 @@ impl Owners {
         if list.grants.is_empty() {
             return self.remove(gateway, id, &owner, &mut link).await;
         }
-        self.hand_on(id, &owner, &mut link, list).await
+        self.hand_on(gateway, id, &owner, &mut link, list).await
     }
 
     /// From now on no session of this owner is opened before the PCM was told the current grants. False if that was so
@@ -193,12 +204,15 @@ impl Owners {
     /// Makes `link` a living one with these grants: by the control connection that there is, else by the launcher.
     async fn hand_on(
         &self,
+        gateway: &Gateway,
         id: &OwnerId,
         owner: &Owner,
         link: &mut Option<Link>,
-        list: GrantList,
+        mut list: GrantList,
     ) -> Result<(), Cause> {
-        let grants = Verb::Grants(pcm_grants(&list));
+        let grants = Verb::Grants(pcm_grants(&list, &gateway.keys));
+        let share_known = link.as_ref().and_then(|link| link.list.state_share.clone());
+        list.state_share = list.state_share.or(share_known);
         let next_end = list.grants.iter().filter_map(|entry| entry.exp).min().unwrap_or(NEVER);
         let told = match link {
             Some(known) => known.control.call(grants.clone(), PCM_LIMIT).await,
@@ -219,12 +233,30 @@ impl Owners {
             let mut stream = ready.connect().await.map_err(failed)?;
             stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(failed)?;
             let control = Control::over(stream);
+            if let Some(claim) = self.claim(&gateway.keys, &owner.name, &list) {
+                control.call(Verb::Claim(claim), PCM_LIMIT).await.map_err(|error| match error.kind() {
+                    // Its own word: what it finds on disk is not this key's or not this PCM's.
+                    std::io::ErrorKind::Other => {
+                        tracing::error!(event = "pcm_state_refused", name = %owner.name, %error);
+                        Cause::PcmUnavailable
+                    }
+                    _ => failed(error),
+                })?;
+            }
             control.call(grants, PCM_LIMIT).await.map_err(failed)?;
             *link = Some(Link { ready, control, list });
         }
         owner.next_end.store(next_end, Ordering::Release);
         self.overdue().remove(id);
         Ok(())
+    }
+
+    /// What a PCM that keeps its state must hear first. Without the DIdP's share nothing can be said: a PCM that was told by another
+    /// gateway of the cluster, or by this one before it restarted, then takes grants as well.
+    fn claim(&self, keys: &Keys, name: &PcmName, list: &GrantList) -> Option<Claim> {
+        let share = list.state_share.as_deref().and_then(StateShare::from_text).filter(|_| self.lasting)?;
+        let key = keys.pcm_state(share.bytes(), name.as_str());
+        Some(Claim { name: name.to_string(), key: key.to_string() })
     }
 
     /// Has the PCM of an owner without grants removed, with all that it kept.
@@ -329,9 +361,9 @@ fn without_ended(mut list: GrantList, now: i64) -> GrantList {
 }
 
 /// The grants as the PCM takes them: as topics. An entry that is not coherent is no grant.
-fn pcm_grants(list: &GrantList) -> Grants {
+fn pcm_grants(list: &GrantList, keys: &Keys) -> Grants {
     let grants = list.grants.iter().filter_map(|entry| {
-        let grant = pcm_grant(entry);
+        let grant = pcm_grant(entry, keys);
         if grant.is_none() {
             tracing::warn!(event = "grant_not_coherent", "one grant is left out");
         }
@@ -340,7 +372,7 @@ fn pcm_grants(list: &GrantList) -> Grants {
     Grants { rev: list.rev, grants: grants.collect() }
 }
 
-fn pcm_grant(entry: &GrantEntry) -> Option<pcm_wire::Grant> {
+fn pcm_grant(entry: &GrantEntry, keys: &Keys) -> Option<pcm_wire::Grant> {
     let sid = entry.sid.clone();
     let details = &entry.authorization_details;
     let labels =
@@ -366,16 +398,21 @@ fn pcm_grant(entry: &GrantEntry) -> Option<pcm_wire::Grant> {
             views: detail.views.clone(),
         })
     });
-    Some(pcm_wire::Grant::App { sid, rules: rules.collect(), key: None })
+    let key = Some(keys.view_hash(&sid));
+    Some(pcm_wire::Grant::App { rules: rules.collect(), key, sid })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn keys() -> Keys {
+        Keys::derive(&service::secret::Key::new([7; 32]))
+    }
+
     fn list(json: &str) -> Grants {
         let list: GrantList = serde_json::from_str(json).unwrap();
-        pcm_grants(&without_ended(list, 100))
+        pcm_grants(&without_ended(list, 100), &keys())
     }
 
     #[test]
@@ -384,23 +421,26 @@ mod tests {
             r#"{"sub":"o","rev":5,"grants":[
             {"sid":"s1","rev":1,"authorization_details":[{"type":"mqtt","identifier":"L","actions":["publish","subscribe"],"channels":[]}]},
             {"sid":"s2","rev":5,"authorization_details":[{"type":"mqtt","identifier":"L","actions":["read"],"channels":[
-                {"name":"temperature","direction":"data"},{"name":"heater","direction":"command"}]}]},
+                {"name":"temperature","direction":"data"},{"name":"heater","direction":"command"}],
+                "view":{"kind":"coarsening","round":0.5},"views":{"temperature":{"kind":"summary","window_s":60}}}]},
             {"sid":"s3","rev":5,"authorization_details":[]}]}"#,
         );
         assert_eq!(grants.rev, 5);
+        let view = |json: &str| serde_json::from_str::<pcm_wire::View>(json).unwrap();
         let rule = Rule {
             label: "L".into(),
             read: vec!["temperature".into()],
             command: vec![],
-            view: pcm_wire::View::Raw,
-            views: std::collections::BTreeMap::new(),
+            view: view(r#"{"kind":"coarsening","round":0.5}"#),
+            views: [("temperature".to_owned(), view(r#"{"kind":"summary","window_s":60}"#))].into(),
         };
+        let key = |sid| Some(keys().view_hash(sid));
         assert_eq!(
             grants.grants,
             [
                 pcm_wire::Grant::Device { sid: "s1".into(), label: "L".into() },
-                pcm_wire::Grant::App { sid: "s2".into(), rules: vec![rule], key: None },
-                pcm_wire::Grant::App { sid: "s3".into(), rules: vec![], key: None },
+                pcm_wire::Grant::App { sid: "s2".into(), rules: vec![rule], key: key("s2") },
+                pcm_wire::Grant::App { sid: "s3".into(), rules: vec![], key: key("s3") },
             ]
         );
     }

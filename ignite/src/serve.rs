@@ -105,7 +105,11 @@ pub async fn run(
     let gateway = Arc::new(Gateway {
         keys: Arc::new(load_keys(&config)?),
         didps,
-        owners: Owners::new(launcher, Duration::from_secs(limits.launch_seconds)),
+        owners: Owners::new(
+            launcher,
+            Duration::from_secs(limits.launch_seconds),
+            config.launcher.state_dir.is_some(),
+        ),
         sessions: Arc::default(),
         admission: Admission::new(limits.connections, limits.connections_per_address),
         failures: Failures::new(limits.failed_tokens_per_address),

@@ -80,8 +80,10 @@ impl Access {
     fn may_subscribe(&self, filter: &str) -> bool {
         match self {
             Access::App(_) => true,
-            Access::Device { label } => filter
-                .strip_prefix("c/")
+            // Its commands and its shadow; with the wildcard both, since it may read nothing else there.
+            Access::Device { label } => ["c/", "s/", "+/"]
+                .iter()
+                .find_map(|tree| filter.strip_prefix(tree))
                 .and_then(|rest| rest.strip_prefix(&**label))
                 .is_some_and(|rest| rest.starts_with('/')),
         }
@@ -205,6 +207,10 @@ mod tests {
         for (filter, allowed) in [
             ("c/L/#", true),
             ("c/L/heater", true),
+            ("s/L/delta", true),
+            ("+/L/#", true),
+            ("s/M/delta", false),
+            ("+/+/heater", false),
             ("c/+/heater", false),
             ("#", false),
             ("c/#", false),

@@ -96,10 +96,21 @@ impl Key {
         mac.finalize().into_bytes().into()
     }
 
+    /// A key that nobody has who lacks this key or `share`: HKDF-SHA256 (RFC 5869) without a salt, of both as input keying
+    /// material, for one purpose.
+    pub fn with_share(&self, share: &[u8], purpose: &str) -> Self {
+        hkdf(&[&self.0, share], purpose)
+    }
+
     /// A key for one purpose, derived with HKDF-Expand of one block (RFC 5869 §2.3); this key must be uniformly random.
     pub fn derive(&self, purpose: &str) -> Self {
         Self(self.hmac(&[purpose.as_bytes(), &[1]]))
     }
+}
+
+/// The first block of HKDF-SHA256 without a salt (RFC 5869 §2.2, §2.3).
+fn hkdf(input: &[&[u8]], purpose: &str) -> Key {
+    Key(Key([0; 32]).hmac(input)).derive(purpose)
 }
 
 /// Reads a secret file as text without white space around it.
@@ -127,6 +138,16 @@ mod tests {
         let code = Key::new(key).hmac(&[b"what do ya want ", b"for nothing?"]);
         assert_eq!(code[..4], [0x5b, 0xdc, 0xc1, 0x46]);
         assert_eq!(code[28..], [0x64, 0xec, 0x38, 0x43]);
+    }
+
+    #[test]
+    fn hkdf_of_rfc_5869_case_3() {
+        let key = hkdf(&[&[0x0b; 20], &[0x0b; 2]], "");
+        assert_eq!(key.0[..4], [0x8d, 0xa4, 0xe7, 0x75]);
+        assert_eq!(key.0[28..], [0x3c, 0x73, 0x8d, 0x2d]);
+        let one = Key([1; 32]);
+        assert_ne!(one.with_share(b"a", "x").0, one.with_share(b"b", "x").0);
+        assert_ne!(one.with_share(b"a", "x").0, one.with_share(b"a", "y").0);
     }
 
     #[test]

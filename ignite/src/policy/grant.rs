@@ -1,8 +1,10 @@
 //! A grant as the gateway applies it: made once from an introspection answer, then only read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use oauth_wire::{Action, ActiveToken, AuthorizationDetail, Channel, ScopeToken};
+use oauth_wire::{Action, ActiveToken, AuthorizationDetail, Channel, ScopeToken, View};
+use service::secret;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::keys::Keys;
 
@@ -21,6 +23,35 @@ pub struct Grant {
     pub rev: i64,
     /// Device or app.
     pub role: Role,
+    /// The DIdP's share of the key of what the owner's PCM keeps, if it told one.
+    pub state_share: Option<StateShare>,
+}
+
+/// A DIdP's share of a key, wiped when dropped, never printed.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct StateShare(Vec<u8>);
+
+impl StateShare {
+    /// Reads it as the DIdP writes it, base64url; `None` for anything else, and for nothing.
+    pub fn from_text(text: &str) -> Option<Self> {
+        secret::decode(text).filter(|bytes| !bytes.is_empty()).map(Self)
+    }
+
+    /// As the DIdP writes it.
+    pub fn to_text(&self) -> String {
+        secret::encode(&self.0)
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for StateShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StateShare(…)")
+    }
 }
 
 /// The two kinds of client.
@@ -55,6 +86,8 @@ pub struct AppRole {
     /// Every channel that may be read of some device, each once: what a filter with a wildcard for the device is judged by,
     /// however many devices there are.
     readable: BTreeSet<String>,
+    /// Some device's shadow may be read.
+    shadows: bool,
 }
 
 /// One device as shared with one app.
@@ -74,6 +107,12 @@ pub struct SharedDevice {
     pub read: Vec<String>,
     /// Channels that it may command.
     pub command: Vec<String>,
+    /// The app may read the device's shadow, which has only what it may read or command in it.
+    pub shadow: bool,
+    /// How coarse readings are, where `views` does not say otherwise. The PCM sees to it.
+    pub view: View,
+    /// How coarse the readings of single channels are, by name.
+    pub views: BTreeMap<String, View>,
 }
 
 /// The DIdP's answer contradicts itself or holds a name that would break a topic. Treated as no answer.
@@ -102,6 +141,7 @@ impl Grant {
             exp: token.exp,
             rev: token.rev,
             role,
+            state_share: StateShare::from_text(&token.state_share),
         })
     }
 
@@ -124,7 +164,13 @@ impl AppRole {
         };
         let (by_handle, by_label) = (index(|device| &device.handle), index(|device| &device.label));
         let readable = devices.iter().flat_map(|device| device.read.iter().cloned()).collect();
-        Self { may_read, devices, by_handle, by_label, readable }
+        let shadows = devices.iter().any(|device| device.shadow);
+        Self { may_read, devices, by_handle, by_label, readable, shadows }
+    }
+
+    /// True if the shadow of some device may be read.
+    pub const fn has_shadows(&self) -> bool {
+        self.shadows
     }
 
     /// Channels that may be read of some device, each once.
@@ -194,13 +240,18 @@ fn shared_device(
         true => names.into_iter().map(str::to_owned).collect(),
         false => Vec::new(),
     };
+    let read = names(may_read, detail.readable().collect());
+    let command = names(may_command, detail.commandable().collect());
     Ok(SharedDevice {
         label: label.to_owned(),
         handle: keys.handle(sid, label),
         reference: detail.reference.clone(),
         title: detail.title.clone(),
-        read: names(may_read, detail.readable().collect()),
-        command: names(may_command, detail.commandable().collect()),
+        shadow: may_read && !(read.is_empty() && command.is_empty()),
+        read,
+        command,
         channels: detail.channels.clone(),
+        view: detail.view.clone(),
+        views: detail.views.clone(),
     })
 }

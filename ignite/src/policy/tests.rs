@@ -89,9 +89,19 @@ fn a_device_publishes_its_data_under_its_own_label() {
 fn no_device_can_speak_for_another_or_leave_its_tree() {
     // Whatever a device writes stays below its own label, another's label included.
     assert_eq!(up(&device(), "d/lab2/temperature").as_deref(), Ok("d/lab1/lab2/temperature"));
-    for topic in
-        ["c/heater", "c/lab2/heater", "s/reported", "$SYS/x", "$share/g/d/x", "d", "d/", "/d/x", "d//x"]
-    {
+    for topic in [
+        "c/heater",
+        "c/lab2/heater",
+        "s/desired",
+        "s/delta",
+        "s",
+        "$SYS/x",
+        "$share/g/d/x",
+        "d",
+        "d/",
+        "/d/x",
+        "d//x",
+    ] {
         assert_eq!(up(&device(), topic), Err(ReasonCode::NOT_AUTHORIZED), "{topic}");
     }
     assert_eq!(up(&device(), "d/a/b/c/e/f"), Err(ReasonCode::NOT_AUTHORIZED), "five levels");
@@ -109,8 +119,9 @@ fn a_device_receives_its_commands_without_its_label() {
 /// Checklist 35.
 #[test]
 fn a_devices_wildcards_mean_its_own_commands() {
-    assert_eq!(filter(&device(), "#").as_deref(), Ok("c/lab1/#"));
-    assert_eq!(filter(&device(), "+/#").as_deref(), Ok("c/lab1/#"));
+    // Its commands and its shadow's delta: the PCM delivers nothing else to it.
+    assert_eq!(filter(&device(), "#").as_deref(), Ok("+/lab1/#"));
+    assert_eq!(filter(&device(), "+/#").as_deref(), Ok("+/lab1/#"));
     assert_eq!(filter(&device(), "+/heater").as_deref(), Ok("c/lab1/heater"));
     assert_eq!(filter(&device(), "c/a/b/c/e/#").as_deref(), Ok("c/lab1/a/b/c/e/#"), "# includes its parent");
     for nothing in
@@ -122,9 +133,17 @@ fn a_devices_wildcards_mean_its_own_commands() {
 
 #[test]
 fn a_delivery_for_another_device_is_dropped() {
-    for topic in
-        ["c/lab2/heater", "c/lab11/heater", "c/lab1", "d/lab1/temperature", "c/lab1/a/b/c/d/e", "heater"]
-    {
+    for topic in [
+        "c/lab2/heater",
+        "c/lab11/heater",
+        "c/lab1",
+        "s/lab2/delta",
+        "s/lab1",
+        "s/lab1/desired",
+        "d/lab1/temperature",
+        "c/lab1/a/b/c/d/e",
+        "heater",
+    ] {
         assert_eq!(down(&device(), topic), None, "{topic}");
     }
 }
@@ -199,7 +218,12 @@ fn a_filter_that_can_match_nothing_granted_is_refused() {
         "d/+".to_owned(),
         "+".to_owned(),
         "$SYS/#".to_owned(),
-        "s/#".to_owned(),
+        "s".to_owned(),
+        format!("s/{handle}/desired"),
+        format!("s/{handle}/reported"),
+        "s/+/desired".to_owned(),
+        format!("s/{}", self::handle("lab3")),
+        "s/lab1".to_owned(),
         format!("d/{}/temperature", self::handle("lab3")),
     ] {
         assert_eq!(filter(&app(), &nothing), Err(ReasonCode::NOT_AUTHORIZED), "{nothing}");
@@ -222,6 +246,95 @@ fn an_app_commands_only_what_it_may() {
         Err(ReasonCode::NOT_AUTHORIZED),
         "scope"
     );
+}
+
+#[test]
+fn a_device_reports_to_its_shadow_and_hears_the_delta() {
+    assert_eq!(up(&device(), "s/reported").as_deref(), Ok("s/lab1/reported"));
+    assert_eq!(filter(&device(), "s/delta").as_deref(), Ok("s/lab1/delta"));
+    assert_eq!(filter(&device(), "s/+").as_deref(), Ok("s/lab1/+"));
+    assert_eq!(filter(&device(), "s/#").as_deref(), Ok("s/lab1/#"));
+    assert_eq!(filter(&device(), "+/delta").as_deref(), Ok("+/lab1/delta"), "or a command of that name");
+    assert_eq!(down(&device(), "s/lab1/delta").as_deref(), Some("s/delta"));
+    for nothing in ["s", "s/", "s/reported", "s/desired", "s/lab1", "s/delta/x", "s/+/x"] {
+        assert_eq!(filter(&device(), nothing), Err(ReasonCode::NOT_AUTHORIZED), "{nothing}");
+    }
+    let details = || vec![detail("lab1", &[Action::Publish, Action::Subscribe])];
+    let scoped = |scope| {
+        let scope = Scope::EMPTY.with(scope);
+        Grant::from_token(&token(Some("lab1"), scope, details()), &keys()).unwrap()
+    };
+    let (mute, deaf) = (scoped(ScopeToken::CommandSubscribe), scoped(ScopeToken::DataPublish));
+    assert_eq!(up(&mute, "s/reported"), Err(ReasonCode::NOT_AUTHORIZED));
+    assert!(filter(&mute, "s/delta").is_ok() && up(&deaf, "s/reported").is_ok());
+    assert_eq!(filter(&deaf, "s/delta"), Err(ReasonCode::NOT_AUTHORIZED));
+    assert_eq!(down(&deaf, "s/lab1/delta"), None);
+}
+
+#[test]
+fn an_app_reads_shadows_and_writes_what_it_may_command() {
+    let (one, two) = (handle("lab1"), handle("lab2"));
+    assert_eq!(filter(&app(), &format!("s/{one}")).as_deref(), Ok("s/lab1"));
+    assert_eq!(filter(&app(), &format!("s/{one}/#")).as_deref(), Ok("s/lab1/#"), "# includes its parent");
+    for wild in ["s/+", "s/#", "#", "+/+", "+/#", "s/+/#"] {
+        assert_eq!(filter(&app(), wild).as_deref(), Ok(wild));
+    }
+    assert_eq!(filter(&app(), &format!("+/{one}")).as_deref(), Ok("+/lab1"));
+    assert_eq!(down(&app(), "s/lab1"), Some(format!("s/{one}")));
+    assert_eq!(down(&app(), "s/lab2"), Some(format!("s/{two}")), "reading is enough");
+    for nothing in ["s/lab3", "s/lab1/desired", "s/lab1/reported", "s/lab1/delta", "s"] {
+        assert_eq!(down(&app(), nothing), None, "{nothing}");
+    }
+    assert_eq!(up(&app(), &format!("s/{one}/desired")).as_deref(), Ok("s/lab1/desired"));
+    for denied in [
+        format!("s/{two}/desired"),
+        format!("s/{one}"),
+        format!("s/{one}/reported"),
+        format!("s/{one}/delta"),
+        "s/lab1/desired".to_owned(),
+    ] {
+        assert_eq!(up(&app(), &denied), Err(ReasonCode::NOT_AUTHORIZED), "{denied}");
+    }
+    let topic = format!("s/{one}/desired");
+    let answer = publish(&app(), &topic, Some(&format!("d/{one}/answer")), LONGEST);
+    assert_eq!(answer, Err(ReasonCode::TOPIC_NAME_INVALID), "a shadow answers nobody");
+}
+
+#[test]
+fn a_shadow_needs_the_scopes_of_what_it_is() {
+    let scoped = |scope| {
+        let details = vec![detail("lab1", &[Action::Read, Action::Command])];
+        Grant::from_token(&token(None, Scope::EMPTY.with(scope), details), &keys()).unwrap()
+    };
+    let (reading, commanding) = (scoped(ScopeToken::DataSubscribe), scoped(ScopeToken::CommandPublish));
+    let (document, desired) = (format!("s/{}", handle("lab1")), format!("s/{}/desired", handle("lab1")));
+    assert!(filter(&reading, &document).is_ok());
+    assert_eq!(up(&reading, &desired), Err(ReasonCode::NOT_AUTHORIZED));
+    assert!(up(&commanding, &desired).is_ok());
+    for wish in [document.as_str(), "s/+", "s/#", "#"] {
+        assert_eq!(filter(&commanding, wish), Err(ReasonCode::NOT_AUTHORIZED), "{wish}");
+    }
+    assert_eq!(down(&commanding, "s/lab1"), None);
+    let none_yet = Grant::from_token(&token(None, Scope::APP, Vec::new()), &keys()).unwrap();
+    assert_eq!(filter(&none_yet, "s/+").as_deref(), Ok("s/+"), "a legal wish, as d/# is");
+    assert_eq!(down(&none_yet, "s/lab1"), None);
+}
+
+#[test]
+fn what_waits_under_another_view_does_not_arrive() {
+    let before = app();
+    let mut coarse = detail("lab1", &[Action::Read, Action::Command]);
+    let round = oauth_wire::View::Coarsening(serde_json::from_str(r#"{"round":5}"#).unwrap());
+    coarse.views.insert("temperature".to_owned(), round);
+    let after = Grant::from_token(&token(None, Scope::APP, vec![coarse]), &keys()).unwrap();
+    assert_ne!(before.role, after.role);
+    let topic = |channel: &str| format!("d/{}/{channel}", handle("lab1"));
+    assert!(before.may_still_receive(&before, &topic("temperature")));
+    assert!(!after.may_still_receive(&before, &topic("temperature")));
+    assert!(after.may_still_receive(&before, &topic("room/humidity")), "its view is the same");
+    assert!(!after.may_still_receive(&before, &format!("d/{}/temperature", handle("lab2"))), "gone");
+    assert!(after.may_still_receive(&before, &format!("s/{}", handle("lab1"))));
+    assert!(!after.may_still_receive(&before, &format!("s/{}", handle("lab2"))));
 }
 
 #[test]

@@ -6,14 +6,24 @@
 //! | device receives | `c/<channel>` | `c/<label>/<channel>` |
 //! | app receives | `d/<handle>/<channel>` | `d/<label>/<channel>` |
 //! | app publishes | `c/<handle>/<channel>` | `c/<label>/<channel>` |
+//! | device publishes | `s/reported` | `s/<label>/reported` |
+//! | device receives | `s/delta` | `s/<label>/delta` |
+//! | app receives | `s/<handle>` | `s/<label>` |
+//! | app publishes | `s/<handle>/desired` | `s/<label>/desired` |
+//!
+//! The last four are the device's shadow; which of its members somebody sees or sets is the PCM's to decide.
 //!
 //! `None` always means "not granted"; nobody is told whether something exists that they may not see.
 
 use mqtt_wire::topic::matches;
-use oauth_wire::Channel;
+use oauth_wire::{Channel, View};
 
 use super::grant::{AppRole, DeviceRole, Grant, Role, SharedDevice};
 
+/// Where a device says how things are.
+const REPORTED: &str = "s/reported";
+/// Where a device hears how things should be and are not.
+const DELTA: &str = "s/delta";
 /// Most levels that a channel name has.
 const CHANNEL_LEVELS: usize = 4;
 
@@ -22,10 +32,20 @@ impl Grant {
     pub fn publish_up(&self, topic: &str) -> Option<String> {
         match &self.role {
             Role::Device(device) => {
+                if !device.publish {
+                    return None;
+                }
+                if topic == REPORTED {
+                    return Some(format!("s/{}/reported", device.label));
+                }
                 let channel = topic.strip_prefix("d/").filter(|channel| Channel::is_valid_name(channel))?;
-                device.publish.then(|| format!("d/{}/{channel}", device.label))
+                Some(format!("d/{}/{channel}", device.label))
             }
             Role::App(app) => {
+                if let Some(shadow) = topic.strip_prefix("s/") {
+                    let device = app.by_handle(shadow.strip_suffix("/desired")?)?;
+                    return (!device.command.is_empty()).then(|| format!("s/{}/desired", device.label));
+                }
                 let (device, channel) = app.addressed(topic, "c/")?;
                 device.may_command(channel).then(|| format!("c/{}/{channel}", device.label))
             }
@@ -69,10 +89,20 @@ impl Grant {
     pub fn deliver_down(&self, topic: &str) -> Option<String> {
         match &self.role {
             Role::Device(device) => {
+                if !device.subscribe {
+                    return None;
+                }
+                if strip_label(topic, "s/", &device.label) == Some("delta") {
+                    return Some(DELTA.to_owned());
+                }
                 let channel = strip_label(topic, "c/", &device.label)?;
-                (device.subscribe && Channel::is_valid_name(channel)).then(|| format!("c/{channel}"))
+                Channel::is_valid_name(channel).then(|| format!("c/{channel}"))
             }
             Role::App(app) => {
+                if let Some(label) = topic.strip_prefix("s/") {
+                    let device = app.by_label(label).filter(|device| device.shadow)?;
+                    return Some(format!("s/{}", device.handle));
+                }
                 let (label, channel) = topic.strip_prefix("d/")?.split_once('/')?;
                 let device = app.by_label(label)?;
                 device.may_read(channel).then(|| format!("d/{}/{channel}", device.handle))
@@ -80,13 +110,20 @@ impl Grant {
         }
     }
 
-    /// True if a message that was delivered on the client's `topic` would be delivered now, too.
-    pub fn may_still_receive(&self, topic: &str) -> bool {
-        match &self.role {
-            Role::Device(device) => device.subscribe && topic.starts_with("c/"),
-            Role::App(app) => {
-                app.addressed(topic, "d/").is_some_and(|(device, channel)| device.may_read(channel))
-            }
+    /// True if a message that was delivered on the client's `topic` under the grant `before` would be delivered now, too, and
+    /// as exact as it was. A shadow's document is followed by the one that replaces it.
+    pub fn may_still_receive(&self, before: &Grant, topic: &str) -> bool {
+        match (&self.role, &before.role) {
+            (Role::Device(device), _) => device.subscribe && (topic.starts_with("c/") || topic == DELTA),
+            (Role::App(app), Role::App(before)) => match topic.strip_prefix("s/") {
+                Some(handle) => app.by_handle(handle).is_some_and(|device| device.shadow),
+                None => app.addressed(topic, "d/").is_some_and(|(device, channel)| {
+                    let was = before.by_handle(&device.handle);
+                    device.may_read(channel)
+                        && was.is_some_and(|was| was.view_of(channel) == device.view_of(channel))
+                }),
+            },
+            (Role::App(_), Role::Device(_)) => false,
         }
     }
 
@@ -116,6 +153,11 @@ impl SharedDevice {
     pub fn may_command(&self, channel: &str) -> bool {
         self.command.iter().any(|name| name == channel)
     }
+
+    /// How coarse readings of `channel` are.
+    pub fn view_of(&self, channel: &str) -> &View {
+        self.views.get(channel).unwrap_or(&self.view)
+    }
 }
 
 impl DeviceRole {
@@ -123,19 +165,27 @@ impl DeviceRole {
         if self.subscribe { self.translate_filter(filter) } else { None }
     }
 
-    /// Inserts the label after the first level. A device has one tree only, so that a wildcard in the first level
-    /// means that tree, and the filter stays exact: nothing of another device can match it.
+    /// Inserts the label after the first level, so that nothing of another device can match. A wildcard in the first level stays
+    /// one only where a device's commands and its shadow's delta both match.
     fn translate_filter(&self, filter: &str) -> Option<String> {
-        if filter == "#" {
-            return Some(format!("c/{}/#", self.label));
-        }
-        let rest = filter.strip_prefix("c/").or_else(|| filter.strip_prefix("+/"))?;
-        let named = rest.strip_suffix("/#").unwrap_or(if rest == "#" { "" } else { rest });
-        let levels = named.split('/').filter(|_| !named.is_empty());
-        let possible = levels.clone().count() <= CHANNEL_LEVELS
-            && levels.clone().all(|level| level == "+" || is_level(level));
-        (possible && !rest.is_empty()).then(|| format!("c/{}/{rest}", self.label))
+        let (first, rest) = if filter == "#" { ("+", "#") } else { filter.split_once('/')? };
+        let tree = match (first, may_be_command(rest), matches(rest, "delta")) {
+            ("+", true, true) => "+",
+            ("c" | "+", true, _) => "c",
+            ("s" | "+", _, true) => "s",
+            _ => return None,
+        };
+        Some(format!("{tree}/{}/{rest}", self.label))
     }
+}
+
+/// Whether `filter` can match the name of a channel.
+fn may_be_command(filter: &str) -> bool {
+    let named = filter.strip_suffix("/#").unwrap_or(if filter == "#" { "" } else { filter });
+    let mut levels = named.split('/').filter(|_| !named.is_empty());
+    !filter.is_empty()
+        && levels.clone().count() <= CHANNEL_LEVELS
+        && levels.all(|level| level == "+" || is_level(level))
 }
 
 impl AppRole {
@@ -147,14 +197,17 @@ impl AppRole {
     }
 
     fn filter_up(&self, filter: &str) -> Option<String> {
-        let can_match = |channel: &str, device: &str| matches(filter, &format!("d/{device}/{channel}"));
+        let reading = |channel: &str, device: &str| matches(filter, &format!("d/{device}/{channel}"));
+        let shadow = |device: &str| matches(filter, &format!("s/{device}"));
         let may_match = match filter.split('/').nth(1) {
-            _ if filter == "d/#" => self.may_read,
+            _ if matches!(filter, "d/#" | "s/#" | "s/+") => self.may_read,
             // Whatever stands for the device matches the wildcard.
-            None | Some("+" | "#") => self.readable().any(|channel| can_match(channel, "any")),
-            Some(handle) => self
-                .by_handle(handle)
-                .is_some_and(|device| device.read.iter().any(|channel| can_match(channel, handle))),
+            None | Some("+" | "#") => {
+                self.readable().any(|channel| reading(channel, "any")) || self.has_shadows() && shadow("any")
+            }
+            Some(handle) => self.by_handle(handle).is_some_and(|device| {
+                device.read.iter().any(|channel| reading(channel, handle)) || device.shadow && shadow(handle)
+            }),
         };
         if may_match { self.translate_filter(filter) } else { None }
     }
@@ -162,7 +215,7 @@ impl AppRole {
     /// Wildcards stay as they are, the PCM chooses by grant; a handle becomes its label.
     fn translate_filter(&self, filter: &str) -> Option<String> {
         let mut levels = filter.splitn(3, '/');
-        let first = levels.next().filter(|first| matches!(*first, "d" | "+" | "#"))?;
+        let first = levels.next().filter(|first| matches!(*first, "d" | "s" | "+" | "#"))?;
         match (levels.next(), levels.next()) {
             (None, _) => Some(first.to_owned()),
             (Some(wildcard @ ("+" | "#")), None) => Some(format!("{first}/{wildcard}")),

@@ -97,7 +97,8 @@ impl Exchange {
     /// From now on `grant` decides, also about what waits for the client: the client may be slow to take it.
     pub(crate) fn replace_grant(&mut self, grant: Arc<Grant>) {
         if self.grant.role != grant.role {
-            self.leave_out(|topic| grant.may_still_receive(topic));
+            let before = Arc::clone(&self.grant);
+            self.leave_out(|topic| grant.may_still_receive(&before, topic));
         }
         self.grant = grant;
     }

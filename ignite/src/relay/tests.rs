@@ -24,7 +24,7 @@ fn keys() -> Arc<Keys> {
 
 fn grant(role: Role) -> Arc<Grant> {
     let (iss, sub, sid) = ("http://didp".to_owned(), "owner".to_owned(), "sid".to_owned());
-    Arc::new(Grant { iss, sub, sid, exp: 1_000, rev: 1, role })
+    Arc::new(Grant { iss, sub, sid, exp: 1_000, rev: 1, role, state_share: None })
 }
 
 fn device(version: Version) -> Exchange {
@@ -45,6 +45,9 @@ fn app(version: Version) -> Exchange {
         channels: Vec::new(),
         read: vec!["temperature".to_owned()],
         command: vec!["heater".to_owned()],
+        shadow: true,
+        view: oauth_wire::View::Raw,
+        views: std::collections::BTreeMap::new(),
     };
     exchange(version, Role::App(AppRole::new(true, vec![device])))
 }
@@ -126,6 +129,32 @@ fn topic_aliases_are_resolved_on_the_clients_hop() {
     let beyond = [Property::TopicAlias(17)];
     let beyond = publish(QoS::AtMostOnce, 0, "d/x", Properties::list(&beyond));
     assert_eq!(client(&mut exchange, &beyond, Version::V5), Step::End(Cause::TopicAlias));
+}
+
+#[test]
+fn a_shadow_has_the_clients_names_and_a_delta_keeps_its_version() {
+    let mut thermostat = device(Version::V5);
+    let version = [Property::UserProperty("version", "7")];
+    let delta = |topic| publish(QoS::AtLeastOnce, 1, topic, Properties::list(&version));
+    let from_pcm = format!("s/{LABEL}/delta");
+    assert_eq!(pcm(&mut thermostat, &delta(&from_pcm), Version::V5), Step::Continue);
+    V5.expects(&mut thermostat.to_client, &[delta("s/delta")]);
+    let report = plain(QoS::AtLeastOnce, 2, "s/reported");
+    assert_eq!(client(&mut thermostat, &report, Version::V5), Step::Continue);
+    V5.expects(&mut thermostat.to_pcm, &[plain(QoS::AtLeastOnce, 2, &format!("s/{LABEL}/reported"))]);
+
+    for side in [V5, V311] {
+        let mut app = app(side.version);
+        let document = format!("s/{LABEL}");
+        let from_pcm = plain(QoS::AtLeastOnce, 1, &document);
+        assert_eq!(pcm(&mut app, &from_pcm, side.version), Step::Continue);
+        side.expects(&mut app.to_client, &[plain(QoS::AtLeastOnce, 1, &format!("s/{}", handle()))]);
+        let denied = format!("s/{}/reported", handle());
+        assert_eq!(client(&mut app, &plain(QoS::AtLeastOnce, 3, &denied), side.version), Step::Continue);
+        let code = if side.version == Version::V5 { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS };
+        side.expects(&mut app.to_client, &[Packet::PubAck(Ack::new(3, code))]);
+        assert!(app.to_pcm.is_empty());
+    }
 }
 
 #[test]
@@ -349,24 +378,25 @@ proptest! {
 
     /// Checklist 35: whatever a device calls a topic, the PCM sees it below the device's own label or not at all.
     #[test]
-    fn a_device_stays_in_its_tree(topic in "[a-z$/_d. -]{1,30}|d/[a-z/]{1,20}|\\PC{1,20}") {
+    fn a_device_stays_in_its_tree(topic in "[a-z$/_d. -]{1,30}|[ds]/[a-z/]{1,20}|s/reported|\\PC{1,20}") {
         prop_assume!(mqtt_wire::topic::is_valid_name(&topic));
         let mut exchange = device(Version::V5);
         let _ = client(&mut exchange, &plain(QoS::AtMostOnce, 0, &topic), Version::V5);
         let bytes = exchange.to_pcm.pending();
         if !bytes.is_empty() {
             let Ok(Packet::Publish(publish)) = Packet::decode(bytes, Version::V5) else { panic!("a publish") };
-            let own = format!("d/{LABEL}/");
-            prop_assert!(publish.topic.starts_with(&own));
+            let own = [format!("d/{LABEL}/"), format!("s/{LABEL}/reported")];
+            prop_assert!(own.iter().any(|own| publish.topic.starts_with(own)));
         }
     }
 
     /// Checklist 35: whatever an app subscribes to, what the PCM would send it outside its grant never arrives.
     #[test]
-    fn an_app_sees_only_what_was_consented(topic in "[dcs]/(label-of-device|other)/(temperature|heater|x)(/y)?") {
+    fn an_app_sees_only_what_was_consented(topic in "[dc]/(label-of-device|other)/(temperature|heater|x)(/y)?|s/(label-of-device|other)(/(desired|delta|reported))?") {
         let mut exchange = app(Version::V5);
         let _ = pcm(&mut exchange, &plain(QoS::AtMostOnce, 0, &topic), Version::V5);
-        prop_assert_eq!(!exchange.to_client.is_empty(), topic == format!("d/{LABEL}/temperature"));
+        let granted = [format!("d/{LABEL}/temperature"), format!("s/{LABEL}")];
+        prop_assert_eq!(!exchange.to_client.is_empty(), granted.contains(&topic));
     }
 }
 

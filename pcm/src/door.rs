@@ -7,7 +7,9 @@ use crate::{kernel, log};
 use mio::net::UnixStream;
 use mqtt_broker::net::{Admission, Answer, Door, Unwelcome};
 use mqtt_broker::{Access, Broker, Channels, Grants, Identity};
-use pcm_wire::{Answer as WireAnswer, Grant, MAX_LINE, MAX_PREAMBLE, Preamble, Reply, Request, Stats, Verb};
+use pcm_wire::{
+    Answer as WireAnswer, Grant, HashKey, MAX_LINE, MAX_PREAMBLE, Preamble, Reply, Request, Stats, Verb,
+};
 use rustix::fs::Mode;
 use std::collections::BTreeMap;
 use std::io;
@@ -123,14 +125,17 @@ impl Door for PreambleDoor {
 fn table(grants: Vec<Grant>) -> Grants {
     Grants::new(grants.into_iter().map(|grant| match grant {
         Grant::Device { sid, label } => (Rc::from(sid), Access::Device { label: label.into() }),
-        Grant::App { sid, rules, key: _ } => {
-            let mut by_label: BTreeMap<Box<str>, Channels> = BTreeMap::new();
+        Grant::App { sid, rules, key } => {
+            let mut devices: BTreeMap<Box<str>, Channels> = BTreeMap::new();
             for rule in rules {
-                let channels = by_label.entry(rule.label.into()).or_default();
-                channels.read.extend(rule.read.into_iter().map(Into::into));
+                let channels = devices.entry(rule.label.as_str().into()).or_default();
+                for channel in &rule.read {
+                    channels.allow_reading(channel, rule.view_of(channel));
+                }
                 channels.command.extend(rule.command.into_iter().map(Into::into));
             }
-            (Rc::from(sid), Access::App(by_label))
+            let key = key.as_deref().and_then(HashKey::parse);
+            (Rc::from(sid), Access::App { devices, key })
         }
     }))
 }

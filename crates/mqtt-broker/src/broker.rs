@@ -11,6 +11,7 @@ use crate::tree::{Matches, Tree, shared};
 use mqtt_wire::{Ack, Disconnect, Error, Packet, PacketType, ReasonCode, Version};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::rc::Rc;
 
 /// The whole state of a broker. Connections go by numbers that the caller chooses and may use again after
@@ -301,9 +302,10 @@ impl Broker {
     }
 
     /// Grants replace all earlier ones. Whatever they do not cover is gone when this returns: sessions (ended with
-    /// 0x87), wills, and messages retained, waiting, in flight or encoded but not written.
+    /// 0x87), wills, and messages retained, waiting, in flight or encoded but not written. So is what a grant was to get
+    /// through a view that is now another.
     pub fn set_grants(&mut self, grants: Grants, now: u64) {
-        self.policy = Policy::Granted(Some(grants));
+        let earlier = mem::replace(&mut self.policy, Policy::Granted(Some(grants)));
         self.forget_at = None;
         let known = |policy: &Policy, sid: Option<&Rc<str>>| {
             sid.is_some_and(|sid| policy.grants().is_some_and(|grants| grants.sid(sid).is_some()))
@@ -317,10 +319,13 @@ impl Broker {
         for id in gone {
             self.dismiss(id, ReasonCode::NOT_AUTHORIZED);
         }
-        self.retained.refilter(&self.policy);
+        self.retained.refilter(&self.policy, &earlier);
         for (_, session) in &mut self.sessions {
             let sid = session.sid.clone();
-            let covered = |message: &Message| covers(&self.policy, message, sid.as_ref());
+            let same = |topic: &str| self.policy.sees_as_in(&earlier, sid.as_ref(), topic);
+            let covered = |message: &Message| {
+                covers(&self.policy, message, sid.as_ref()) && same(message.content().topic)
+            };
             session.retain(&mut self.held, covered);
             if session
                 .will
@@ -334,8 +339,7 @@ impl Broker {
                 let version = link.version;
                 link.output.retain(|frame| match Packet::decode(frame, version) {
                     Ok(Packet::Publish(publish)) => {
-                        self.policy.may_read(sid.as_ref(), publish.topic)
-                            && self.policy.has_publisher(publish.topic)
+                        same(publish.topic) && self.policy.has_publisher(publish.topic)
                     }
                     _ => true,
                 });

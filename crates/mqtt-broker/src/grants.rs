@@ -1,9 +1,11 @@
 //! Consent as a pure table: who may publish what, who may read what, and what may be kept at all.
 //!
-//! Topics of a personal broker: a device's values are `d/<label>/<channel>`, commands for it `c/<label>/<channel>`.
+//! Topics of a personal broker: a device's values are `d/<label>/<channel>`, commands for it `c/<label>/<channel>`. Values
+//! have a [`View`] for each grant that may read them; commands go as they are.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use views::{HashKey, View};
 
 /// What one grant allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,24 +15,53 @@ pub enum Access {
         /// The device's label.
         label: Box<str>,
     },
-    /// An app, by device label.
-    App(BTreeMap<Box<str>, Channels>),
+    /// An app.
+    App {
+        /// What it may do, by device label.
+        devices: BTreeMap<Box<str>, Channels>,
+        /// Hashes the fields that a view hides; without one such fields are left out.
+        key: Option<HashKey>,
+    },
 }
 
 /// What an app may do with one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Channels {
     /// Channels it may read.
-    pub read: Vec<Box<str>>,
+    pub read: Vec<Readable>,
     /// Channels it may command.
     pub command: Vec<Box<str>>,
+}
+
+/// A channel that an app may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// Its name.
+    pub channel: Box<str>,
+    /// How coarse the app sees it; `None` is raw, as the device sent it.
+    pub view: Option<Rc<View>>,
 }
 
 /// All current grants of one owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     by_sid: BTreeMap<Rc<str>, Access>,
+    /// Whether any channel of any grant has a view that is not raw.
+    has_views: bool,
 }
+
+/// How a grant sees a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight<'a> {
+    /// It may not read it.
+    Blind,
+    /// As it was published.
+    Raw,
+    /// Through a view that is not raw.
+    Through(&'a Rc<View>),
+}
+
+static RAW: View = View::Raw;
 
 /// Which way a topic goes.
 enum Topic<'a> {
@@ -55,31 +86,67 @@ fn lists(channels: &[Box<str>], channel: &str) -> bool {
     channels.iter().any(|listed| **listed == *channel)
 }
 
+impl Channels {
+    /// Lets the app read a channel. Of two views of the same channel the first that is not raw counts.
+    pub fn allow_reading(&mut self, channel: &str, view: &View) {
+        let known = self.read.iter_mut().find(|readable| *readable.channel == *channel);
+        let view = (!view.is_raw()).then(|| Rc::new(view.clone()));
+        match known {
+            Some(Readable { view: known @ None, .. }) => *known = view,
+            Some(_) => {}
+            None => self.read.push(Readable { channel: channel.into(), view }),
+        }
+    }
+
+    fn sight(&self, channel: &str) -> Sight<'_> {
+        match self.read.iter().find(|readable| *readable.channel == *channel) {
+            None => Sight::Blind,
+            Some(Readable { view: None, .. }) => Sight::Raw,
+            Some(Readable { view: Some(view), .. }) => Sight::Through(view),
+        }
+    }
+}
+
 impl Access {
     fn may_publish(&self, topic: &str) -> bool {
         match (self, parse(topic)) {
             (Access::Device { label: own }, Some(Topic::Value { label, .. })) => **own == *label,
-            (Access::App(rules), Some(Topic::Command { label, channel })) => {
-                rules.get(label).is_some_and(|rule| lists(&rule.command, channel))
+            (Access::App { devices, .. }, Some(Topic::Command { label, channel })) => {
+                devices.get(label).is_some_and(|channels| lists(&channels.command, channel))
             }
             _ => false,
         }
     }
 
-    fn may_read(&self, topic: &str) -> bool {
+    fn sight(&self, topic: &str) -> Sight<'_> {
         match (self, parse(topic)) {
-            (Access::Device { label: own }, Some(Topic::Command { label, .. })) => **own == *label,
-            (Access::App(rules), Some(Topic::Value { label, channel })) => {
-                rules.get(label).is_some_and(|rule| lists(&rule.read, channel))
+            (Access::Device { label: own }, Some(Topic::Command { label, .. })) if **own == *label => {
+                Sight::Raw
             }
-            _ => false,
+            (Access::App { devices, .. }, Some(Topic::Value { label, channel })) => {
+                devices.get(label).map_or(Sight::Blind, |channels| channels.sight(channel))
+            }
+            _ => Sight::Blind,
+        }
+    }
+
+    fn may_read(&self, topic: &str) -> bool {
+        self.sight(topic) != Sight::Blind
+    }
+
+    fn has_views(&self) -> bool {
+        match self {
+            Access::Device { .. } => false,
+            Access::App { devices, .. } => {
+                devices.values().flat_map(|channels| &channels.read).any(|readable| readable.view.is_some())
+            }
         }
     }
 
     /// `filter` without a `$share` prefix. Apps may ask for anything: they receive only what they may read.
     fn may_subscribe(&self, filter: &str) -> bool {
         match self {
-            Access::App(_) => true,
+            Access::App { .. } => true,
             // Its commands and its shadow; with the wildcard both, since it may read nothing else there.
             Access::Device { label } => ["c/", "s/", "+/"]
                 .iter()
@@ -93,7 +160,9 @@ impl Access {
 impl Grants {
     /// A table of these grants; a grant id that comes twice counts as its last one.
     pub fn new(grants: impl IntoIterator<Item = (Rc<str>, Access)>) -> Grants {
-        Grants { by_sid: grants.into_iter().collect() }
+        let by_sid: BTreeMap<Rc<str>, Access> = grants.into_iter().collect();
+        let has_views = by_sid.values().any(Access::has_views);
+        Grants { by_sid, has_views }
     }
 
     /// The table's own copy of a grant id, if it is a current one.
@@ -134,6 +203,57 @@ impl Policy {
         self.granted(true, false, |grants| grants.access(sid).is_some_and(|access| access.may_read(topic)))
     }
 
+    /// How a session under this grant sees what is published to the topic; `None` if it may not read it.
+    pub fn view(&self, sid: Option<&Rc<str>>, topic: &str) -> Option<&View> {
+        match self.sight(sid, topic) {
+            Sight::Blind => None,
+            Sight::Raw => Some(&RAW),
+            Sight::Through(view) => Some(view),
+        }
+    }
+
+    pub(crate) fn sight(&self, sid: Option<&Rc<str>>, topic: &str) -> Sight<'_> {
+        match self {
+            Policy::Open => Sight::Raw,
+            Policy::Granted(None) => Sight::Blind,
+            Policy::Granted(Some(grants)) => {
+                grants.access(sid).map_or(Sight::Blind, |access| access.sight(topic))
+            }
+        }
+    }
+
+    /// The key of the fields that this grant's views hash.
+    pub fn hash_key(&self, sid: Option<&Rc<str>>) -> Option<&HashKey> {
+        match self.grants()?.access(sid)? {
+            Access::Device { .. } => None,
+            Access::App { key, .. } => key.as_ref(),
+        }
+    }
+
+    /// Whether any view of any grant is not raw: otherwise [`Self::view`] need not be asked.
+    pub const fn has_views(&self) -> bool {
+        match self.grants() {
+            Some(grants) => grants.has_views,
+            None => false,
+        }
+    }
+
+    /// Whether the grant sees the topic in this policy as it did in an `earlier` one. What it was not allowed to see then
+    /// and is allowed to see now is the same: nothing is stored of it.
+    pub(crate) fn sees_as_in(&self, earlier: &Policy, sid: Option<&Rc<str>>, topic: &str) -> bool {
+        if !self.has_views() && !earlier.has_views() {
+            return self.sight(sid, topic) != Sight::Blind;
+        }
+        match (earlier.sight(sid, topic), self.sight(sid, topic)) {
+            (_, Sight::Blind) => false,
+            (Sight::Blind, _) | (Sight::Raw, Sight::Raw) => true,
+            (Sight::Through(before), Sight::Through(after)) => {
+                before == after && (!after.hashes() || earlier.hash_key(sid) == self.hash_key(sid))
+            }
+            (Sight::Raw, Sight::Through(_)) | (Sight::Through(_), Sight::Raw) => false,
+        }
+    }
+
     /// Whether a session under this grant may have the subscription (without its `$share` prefix).
     pub fn may_subscribe(&self, sid: Option<&Rc<str>>, filter: &str) -> bool {
         self.granted(true, false, |grants| {
@@ -151,11 +271,22 @@ impl Policy {
         self.granted(true, false, |grants| grants.by_sid.values().any(|access| access.may_publish(topic)))
     }
 
-    /// The grants that may read the topic now; empty for an open broker, which does not ask.
-    pub fn readers(&self, topic: &str) -> Vec<Rc<str>> {
+    /// The grants that may read the topic now as it is published; empty for an open broker, which does not ask.
+    pub(crate) fn raw_readers(&self, topic: &str) -> Vec<Rc<str>> {
         self.granted(Vec::new(), Vec::new(), |grants| {
-            let readers = grants.by_sid.iter().filter(|(_, access)| access.may_read(topic));
+            let readers = grants.by_sid.iter().filter(|(_, access)| access.sight(topic) == Sight::Raw);
             readers.map(|(sid, _)| Rc::clone(sid)).collect()
+        })
+    }
+
+    /// The grants that may read the topic now through a view, each with its view.
+    pub(crate) fn viewers<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = (&'a Rc<str>, &'a Rc<View>)> {
+        let grants = self.grants().filter(|grants| grants.has_views);
+        grants.into_iter().flat_map(|grants| &grants.by_sid).filter_map(move |(sid, access)| {
+            match access.sight(topic) {
+                Sight::Through(view) => Some((sid, view)),
+                Sight::Blind | Sight::Raw => None,
+            }
         })
     }
 
@@ -176,17 +307,23 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::{Access, Channels, Grants, Policy};
-    use std::collections::BTreeMap;
     use std::rc::Rc;
+    use views::{Coarsening, HashKey, View};
+
+    fn app(channels: Channels, key: Option<HashKey>) -> Access {
+        Access::App { devices: [("L".into(), channels)].into(), key }
+    }
 
     fn policy() -> (Policy, Rc<str>, Rc<str>) {
-        let (device, app): (Rc<str>, Rc<str>) = ("dev".into(), "app".into());
-        let channels = Channels { read: vec!["t".into(), "a/b".into()], command: vec!["heater".into()] };
+        let (device, sid): (Rc<str>, Rc<str>) = ("dev".into(), "app".into());
+        let mut channels = Channels { command: vec!["heater".into()], ..Channels::default() };
+        channels.allow_reading("t", &View::Raw);
+        channels.allow_reading("a/b", &View::Raw);
         let grants = Grants::new([
             (Rc::clone(&device), Access::Device { label: "L".into() }),
-            (Rc::clone(&app), Access::App(BTreeMap::from([("L".into(), channels)]))),
+            (Rc::clone(&sid), app(channels, None)),
         ]);
-        (Policy::Granted(Some(grants)), device, app)
+        (Policy::Granted(Some(grants)), device, sid)
     }
 
     #[test]
@@ -256,5 +393,40 @@ mod tests {
             assert!(!policy.may_publish(None, "d/L/t"));
         }
         assert!(Policy::Open.may_publish(None, "anything"));
+    }
+    fn hashing(name: &str) -> View {
+        View::Coarsening(Coarsening { hash: vec![name.into()], ..Coarsening::default() })
+    }
+
+    #[test]
+    fn of_two_views_of_a_channel_raw_is_not_taken() {
+        for (first, second) in
+            [(View::Raw, hashing("a")), (hashing("a"), View::Raw), (hashing("a"), hashing("b"))]
+        {
+            let mut channels = Channels::default();
+            channels.allow_reading("t", &first);
+            channels.allow_reading("t", &second);
+            let policy = Policy::Granted(Some(Grants::new([("app".into(), app(channels, None))])));
+            assert_eq!(policy.view(Some(&"app".into()), "d/L/t"), Some(&hashing("a")));
+            assert_eq!(policy.view(Some(&"app".into()), "d/L/u"), None);
+            assert!(policy.has_views() && policy.raw_readers("d/L/t").is_empty());
+            assert_eq!(policy.viewers("d/L/t").count(), 1);
+        }
+    }
+
+    #[test]
+    fn another_view_or_another_key_is_another_sight() {
+        let policy = |view: &View, key: u8| {
+            let mut channels = Channels::default();
+            channels.allow_reading("t", view);
+            Policy::Granted(Some(Grants::new([("app".into(), app(channels, Some(HashKey::new([key; 32]))))])))
+        };
+        let raw = policy(&View::Raw, 1);
+        let (one, other) = (policy(&hashing("a"), 1), policy(&hashing("a"), 2));
+        let same = |one: &Policy, other: &Policy| other.sees_as_in(one, Some(&"app".into()), "d/L/t");
+        assert!(same(&raw, &raw) && same(&one, &one) && same(&raw, &policy(&View::Raw, 2)));
+        assert!(!same(&one, &other) && !same(&raw, &one) && !same(&one, &raw));
+        assert!(!same(&one, &policy(&hashing("b"), 1)));
+        assert!(!same(&one, &Policy::Granted(None)));
     }
 }

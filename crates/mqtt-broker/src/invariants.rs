@@ -14,6 +14,7 @@ use mqtt_wire::{
 };
 use proptest::prelude::*;
 use std::rc::Rc;
+use views::View;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -67,9 +68,12 @@ fn event() -> impl Strategy<Value = Event> {
 /// Grants by bits: which exist, and which channels they have.
 fn grants(bits: u8) -> Grants {
     let app = |read: &[&str], command: &[&str]| {
-        let list = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        let channels = Channels { read: list(read), command: list(command) };
-        Access::App([("L".into(), channels)].into())
+        let command = command.iter().map(|name| (*name).into()).collect();
+        let mut channels = Channels { read: Vec::new(), command };
+        for channel in read {
+            channels.allow_reading(channel, &View::Raw);
+        }
+        Access::App { devices: [("L".into(), channels)].into(), key: None }
     };
     let mut list: Vec<(Rc<str>, Access)> = Vec::new();
     if bits & 1 == 0 {
@@ -201,10 +205,11 @@ impl World {
         assert_eq!(broker.held, held, "bytes held");
         assert!(broker.retained.is_consistent() && broker.retained.len() <= limits.retained_messages);
         for sid in SIDS {
-            let published = |kept: &&Kept| kept.message.sid.as_deref() == Some(sid);
+            let published =
+                |(_, kept): &(&str, &Kept)| kept.publisher().map(|publisher| &**publisher) == Some(sid);
             let own = || broker.retained.matching("#").filter(published);
             assert!(own().count() <= limits.grants_part(limits.retained_messages), "retained for {sid}");
-            let bytes: usize = own().map(|kept| kept.message.cost()).sum();
+            let bytes: usize = own().map(|(_, kept)| kept.cost()).sum();
             assert!(bytes <= limits.grants_part(limits.retained_bytes), "bytes retained for {sid}");
         }
         assert_eq!(broker.by_key.len(), broker.sessions.len());
@@ -229,9 +234,12 @@ impl World {
                 assert!(broker.sessions.contains(id));
             }
         }
-        for kept in broker.retained.matching("#") {
-            assert!(broker.policy.has_reader(kept.message.content().topic), "retained without consent");
-            assert!(broker.policy.may_publish(kept.message.sid.as_ref(), kept.message.content().topic));
+        for (topic, kept) in broker.retained.matching("#") {
+            assert!(broker.policy.has_reader(topic), "retained without consent");
+            for stored in kept.stored() {
+                assert_eq!(stored.message.content().topic, topic);
+                assert!(broker.policy.may_publish(stored.message.sid.as_ref(), topic));
+            }
         }
         let mut found = Matches::default();
         for topic in TOPICS {

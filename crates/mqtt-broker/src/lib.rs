@@ -28,5 +28,5 @@ mod tree;
 
 pub use broker::{Broker, Counts};
 pub use connection::Identity;
-pub use grants::{Access, Channels, Grants, Policy};
+pub use grants::{Access, Channels, Grants, Policy, Readable};
 pub use limits::Limits;

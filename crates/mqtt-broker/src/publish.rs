@@ -1,7 +1,9 @@
 //! PUBLISH (§3.3): what comes in, whom it goes to, and how it gets there.
 
 use crate::broker::{Broker, covers};
+use crate::grants::Sight;
 use crate::message::{Content, Envelope, Routed, after, encode, passed_on};
+use crate::retained::{Kept, Stored};
 use crate::session::{Flying, Stage, Waiting};
 use crate::tree::{Entry, Matches};
 use mqtt_wire::{Ack, Packet, Property, Publish, QoS, ReasonCode};
@@ -137,20 +139,17 @@ impl Broker {
             self.retained.remove(topic);
             return true;
         }
-        if !self.retained.has_room(routed, &self.limits) {
-            self.retained.expire(now);
-            if !self.retained.has_room(routed, &self.limits) {
-                // What was retained before is older than this message and must not be taken for the last one.
-                self.retained.remove(topic);
-                self.count_dropped();
-                return false;
-            }
-        }
-        if let Some(at) = routed.content.expires_at {
+        let readers = self.policy.raw_readers(topic);
+        let is_raw = !self.policy.is_granted() || !readers.is_empty();
+        let raw = is_raw.then(|| Stored { message: routed.keep(), qos });
+        let change = |kept: &mut Kept| kept.set_raw(raw, readers);
+        let kept = self.retained.update(topic, routed.sid, &self.limits, now, change);
+        if !kept {
+            self.count_dropped();
+        } else if let Some(at) = routed.content.expires_at {
             self.wake_at(at);
         }
-        self.retained.insert(routed.keep(), qos, self.policy.readers(topic));
-        true
+        kept
     }
 
     fn route(
@@ -190,8 +189,9 @@ impl Broker {
             start = *end;
             let rank = |entry: &&Entry| {
                 let session = self.sessions.get(entry.session);
-                let may = session
-                    .is_some_and(|session| self.policy.may_read(session.sid.as_ref(), routed.content.topic));
+                let sight =
+                    session.map(|session| self.policy.sight(session.sid.as_ref(), routed.content.topic));
+                let may = sight == Some(Sight::Raw);
                 let connected = session.is_some_and(|session| session.connection.is_some());
                 (may, connected)
             };
@@ -214,7 +214,7 @@ impl Broker {
     ) {
         let Some(first) = entries.first() else { return };
         let Some(session) = self.sessions.get(first.session) else { return };
-        if !self.policy.may_read(session.sid.as_ref(), routed.content.topic) {
+        if self.policy.sight(session.sid.as_ref(), routed.content.topic) != Sight::Raw {
             return;
         }
         let granted = entries.iter().map(|entry| entry.qos).max().unwrap_or_default();

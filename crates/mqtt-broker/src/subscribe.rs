@@ -8,7 +8,6 @@ use crate::tree::{Entry, shared};
 use mqtt_wire::{
     Packet, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe,
 };
-use std::rc::Rc;
 
 impl Broker {
     pub(crate) fn subscribed(
@@ -85,18 +84,14 @@ impl Broker {
         let found: Vec<_> = self
             .retained
             .matching(wanted.filter)
-            .filter(|kept| {
-                let topic = kept.message.content().topic;
-                !kept.message.is_expired(now)
-                    && kept.is_for(&self.policy, sid.as_ref())
-                    && self.policy.may_read(sid.as_ref(), topic)
-            })
-            .map(|kept| (Rc::clone(&kept.message), kept.qos))
+            .filter_map(|(topic, kept)| kept.seen_by(&self.policy, sid.as_ref(), topic))
+            .filter(|stored| !stored.message.is_expired(now))
+            .cloned()
             .collect();
         let ids: &[u32] = if identifier == 0 { &[] } else { &[identifier] };
-        for (message, qos) in found {
-            let parcel = Parcel { qos: qos.min(wanted.qos), retain: true, ids };
-            if !self.deliver(id, &Routed::of(&message), parcel, now) {
+        for stored in found {
+            let parcel = Parcel { qos: stored.qos.min(wanted.qos), retain: true, ids };
+            if !self.deliver(id, &Routed::of(&stored.message), parcel, now) {
                 self.count_dropped();
             }
         }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-pub use views::View;
+pub use views::{HashKey, View};
 
 /// First four bytes of every connection.
 pub const MAGIC: [u8; 4] = *b"OAP1";

@@ -156,6 +156,14 @@ impl View {
         matches!(self, Self::Raw)
     }
 
+    /// True if what is shown depends on the grant's key.
+    pub fn hashes(&self) -> bool {
+        match self {
+            Self::Raw | Self::Filter(_) | Self::Summary(_) => false,
+            Self::Coarsening(coarsening) => !coarsening.hash.is_empty(),
+        }
+    }
+
     /// True if some of what is shown may be one of the device's own values.
     pub fn shows_exact_values(&self) -> bool {
         match self {

@@ -8,6 +8,7 @@ use mqtt_wire::{
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use views::{HashKey, View};
 
 pub struct Hub {
     pub broker: Broker,
@@ -231,7 +232,22 @@ pub fn device(label: &str) -> Access {
 
 /// An app that may read and command these channels of one device.
 pub fn app(label: &str, read: &[&str], command: &[&str]) -> Access {
-    let list = |channels: &[&str]| channels.iter().map(|channel| (*channel).into()).collect();
-    let channels = Channels { read: list(read), command: list(command) };
-    Access::App(BTreeMap::from([(label.into(), channels)]))
+    let views: Vec<(&str, View)> = read.iter().map(|channel| (*channel, View::Raw)).collect();
+    viewing(label, &views, command)
+}
+
+/// An app that may read these channels of one device through these views, and command those.
+pub fn viewing(label: &str, read: &[(&str, View)], command: &[&str]) -> Access {
+    let command = command.iter().map(|channel| (*channel).into()).collect();
+    let mut channels = Channels { read: Vec::new(), command };
+    for (channel, view) in read {
+        channels.allow_reading(channel, view);
+    }
+    let devices = BTreeMap::from([(label.into(), channels)]);
+    Access::App { devices, key: Some(HashKey::new([7; 32])) }
+}
+
+/// A view as the control channel writes it.
+pub fn view(json: &str) -> View {
+    serde_json::from_str(json).expect("a view")
 }

@@ -1,3 +1,7 @@
-//! Load tests.
+//! The `loadtest` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadtest::main_with_args(std::env::args_os())
+}

@@ -1,14 +1,8 @@
 //! The client's side of QoS 1 and 2 deliveries (§4.3): PUBACK, PUBREC, PUBCOMP.
 
 use crate::broker::Broker;
-use crate::session::{Session, Stage};
+use crate::flights::Stage;
 use mqtt_wire::{Ack, Packet, ReasonCode};
-
-impl Session {
-    fn flight(&self, packet_id: u16) -> Option<usize> {
-        self.flying.iter().position(|flying| flying.packet_id == packet_id)
-    }
-}
 
 impl Broker {
     /// PUBACK. One for a message that is not in flight is ignored: it may be late. One for a message of QoS 2 is not.
@@ -31,8 +25,7 @@ impl Broker {
             None => {}
             Some(Stage::Rec | Stage::Comp) => {
                 if let Some(session) = self.sessions.get_mut(session)
-                    && let Some(at) = session.flight(ack.packet_id)
-                    && let Some(flying) = session.flying.get_mut(at)
+                    && let Some(flying) = session.flying.get_mut(ack.packet_id)
                 {
                     flying.stage = Stage::Comp;
                     let freed = flying.message.take().map_or(0, |waiting| waiting.cost());
@@ -53,21 +46,16 @@ impl Broker {
     }
 
     fn stage(&self, session: usize, packet_id: u16) -> Option<Stage> {
-        let session = self.sessions.get(session)?;
-        session.flying.get(session.flight(packet_id)?).map(|flying| flying.stage)
+        self.sessions.get(session)?.flying.get(packet_id).map(|flying| flying.stage)
     }
 
     /// The client has it: the window opens for another.
     fn landed(&mut self, id: usize, packet_id: u16, now: u64) {
         if let Some(session) = self.sessions.get_mut(id)
-            && let Some(at) = session.flight(packet_id)
-            && let Some(flying) = session.flying.remove(at)
+            && let Some(flying) = session.flying.remove(packet_id)
         {
             let freed = flying.message.map_or(0, |waiting| waiting.cost());
             self.held.remove(session.sid.as_ref(), freed);
-            if session.flying.is_empty() {
-                session.flying.shrink_to_fit();
-            }
         }
         self.pump(id, now);
     }

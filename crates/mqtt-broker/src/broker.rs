@@ -167,8 +167,10 @@ impl Broker {
             Packet::PubAck(ack) => self.pub_ack(connection, session, ack, now),
             Packet::PubRec(ack) => self.pub_rec(connection, session, ack, now),
             Packet::PubRel(ack) => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.received.retain(|id| *id != ack.packet_id);
+                if let Some(session) = self.sessions.get_mut(session)
+                    && let Some(at) = session.received.iter().position(|id| *id == ack.packet_id)
+                {
+                    session.received.swap_remove(at);
                 }
                 self.send(connection, &Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
             }

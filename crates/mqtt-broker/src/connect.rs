@@ -1,8 +1,9 @@
 //! CONNECT (§3.1): admission, takeover, resuming a session.
 
 use crate::broker::Broker;
+use crate::flights::Stage;
 use crate::message::{Content, Envelope, Message, encode, passed_on};
-use crate::session::{Session, Stage, Will};
+use crate::session::{Session, Will};
 use mqtt_wire::{
     Ack, ConnAck, Connect, Error, Packet, PacketType, Properties, Property, ReasonCode, Version,
     Will as WireWill,
@@ -223,7 +224,7 @@ impl Broker {
         };
         // A message whose grant has ended is not sent again; its identifier is free with the new connection.
         session.flying.retain(|flying| flying.message.is_some() || flying.stage == Stage::Comp);
-        for flying in &session.flying {
+        for flying in session.flying.iter() {
             match &flying.message {
                 Some(waiting) => {
                     let envelope = Envelope {

@@ -13,6 +13,7 @@ mod acks;
 mod broker;
 mod connect;
 mod connection;
+mod flights;
 mod grants;
 #[cfg(test)]
 mod invariants;

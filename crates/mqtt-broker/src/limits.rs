@@ -100,7 +100,7 @@ impl Limits {
         retained_bytes: 256 << 20,
         packet: 16 << 20,
         output: 256 << 10,
-        receive_maximum: 64,
+        receive_maximum: 1_000,
         in_flight: 1_000,
         topic_aliases: 10,
         topic_levels: 200,

@@ -1,10 +1,11 @@
 //! PUBLISH (§3.3): what comes in, whom it goes to, and how it gets there.
 
 use crate::broker::{Broker, covers};
+use crate::flights::{Flying, Stage};
 use crate::grants::Sight;
 use crate::message::{Content, Envelope, Routed, after, encode, passed_on};
 use crate::retained::{Kept, Stored};
-use crate::session::{Flying, Stage, Waiting};
+use crate::session::Waiting;
 use crate::tree::{Entry, Matches};
 use mqtt_wire::{Ack, Packet, Property, Publish, QoS, ReasonCode};
 use std::mem;
@@ -263,13 +264,13 @@ impl Broker {
             if !session.may_hold(routed.content.cost(), &self.held, &self.limits) {
                 return false;
             }
-            let packet_id = session.next_id();
+            let packet_id = session.flying.next_id();
             envelope.packet_id = Some(packet_id);
             // A packet longer than the client takes is not sent, as if it were delivered (§3.1.2.11.4).
             if encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
                 let waiting = wait(routed, parcel);
                 self.held.add(session.sid.as_ref(), waiting.cost());
-                session.flying.push_back(Flying {
+                session.flying.push(Flying {
                     packet_id,
                     stage: first_stage(parcel.qos),
                     message: Some(waiting),
@@ -309,17 +310,18 @@ impl Broker {
                 packet_id: None,
                 ids: &waiting.ids,
             };
-            let packet_id = session.next_id();
-            envelope.packet_id = (waiting.qos != QoS::AtMostOnce).then_some(packet_id);
+            if waiting.qos != QoS::AtMostOnce {
+                envelope.packet_id = Some(session.flying.next_id());
+            }
             let content = waiting.message.content();
             if !encode(content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
                 continue;
             }
             sent = true;
-            if waiting.qos != QoS::AtMostOnce {
+            if let Some(packet_id) = envelope.packet_id {
                 self.held.add(session.sid.as_ref(), waiting.cost());
                 let stage = first_stage(waiting.qos);
-                session.flying.push_back(Flying { packet_id, stage, message: Some(waiting) });
+                session.flying.push(Flying { packet_id, stage, message: Some(waiting) });
             }
         }
         if sent {

@@ -1,5 +1,6 @@
 //! One client's session (§4.1): subscriptions, messages waiting and in flight, the will.
 
+use crate::flights::Flights;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::tally::Tally;
@@ -22,8 +23,7 @@ pub(crate) struct Session {
     pub(crate) waiting: VecDeque<Waiting>,
     /// How many of those have QoS 0.
     waiting_qos0: usize,
-    pub(crate) flying: VecDeque<Flying>,
-    last_id: u16,
+    pub(crate) flying: Flights,
     /// Packet identifiers of QoS 2 messages received and not yet released.
     pub(crate) received: Vec<u16>,
     pub(crate) will: Option<Will>,
@@ -42,22 +42,6 @@ pub(crate) struct Waiting {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) ids: Box<[u32]>,
-}
-
-/// A message that was sent with QoS 1 or 2 and is not acknowledged.
-pub(crate) struct Flying {
-    pub(crate) packet_id: u16,
-    pub(crate) stage: Stage,
-    /// Gone once it need not be sent again: after PUBREC, or when a grant ended.
-    pub(crate) message: Option<Waiting>,
-}
-
-/// What the client has to send next: PUBACK, PUBREC or PUBCOMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Ack,
-    Rec,
-    Comp,
 }
 
 /// The will of a connection (§3.1.2.5).
@@ -82,21 +66,10 @@ impl Session {
             subscriptions: Vec::new(),
             waiting: VecDeque::new(),
             waiting_qos0: 0,
-            flying: VecDeque::new(),
-            last_id: 0,
+            flying: Flights::default(),
             received: Vec::new(),
             will: None,
             will_at: None,
-        }
-    }
-
-    /// A packet identifier that is not in use. There always is one: the window is smaller than their number.
-    pub(crate) fn next_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.flying.iter().any(|flying| flying.packet_id == self.last_id) {
-                return self.last_id;
-            }
         }
     }
 
@@ -168,7 +141,7 @@ impl Session {
     pub(crate) fn retain(&mut self, held: &mut Tally, keep: impl Fn(&Message) -> bool) {
         let before = self.held();
         self.waiting.retain(|waiting| keep(&waiting.message));
-        for flying in &mut self.flying {
+        for flying in self.flying.iter_mut() {
             if flying.message.as_ref().is_some_and(|waiting| !keep(&waiting.message)) {
                 flying.message = None;
             }

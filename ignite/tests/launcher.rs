@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::FromRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
@@ -40,6 +41,7 @@ fn stand_in_pcm() {
             session.rsplit(") ").next().unwrap_or_default().split(' ').nth(3).unwrap_or_default().to_owned();
         let fds = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let answer = match byte[0] {
+            b'l' => std::fs::read_to_string("/proc/self/limits").unwrap_or_default(),
             b'p' => std::process::id().to_string(),
             b'e' => std::env::vars().count().to_string(),
             b'f' => fds.to_string(),
@@ -81,8 +83,13 @@ async fn start(command: serde_json::Value, capacity: usize) -> Running {
 }
 
 async fn start_in(dir: TempDir, command: serde_json::Value, capacity: usize) -> Running {
+    let config = config(dir.path(), command, capacity);
+    start_with(dir, config).await
+}
+
+async fn start_with(dir: TempDir, config: LauncherConfig) -> Running {
     let shutdown = Shutdown::new();
-    let task = tokio::spawn(ignite::launcher::run(config(dir.path(), command, capacity), shutdown.clone()));
+    let task = tokio::spawn(ignite::launcher::run(config, shutdown.clone()));
     let client = LauncherClient::new(&dir.path().join("launcher.sock"));
     let up = async {
         while client.list().await.is_err() {
@@ -113,6 +120,13 @@ impl Running {
         }
         answers
     }
+}
+
+/// With a directory for state, and a launcher that was here before.
+async fn start_lasting(dir: TempDir) -> Running {
+    let mut config = config(dir.path(), stand_in(), 10);
+    config.state_dir = Some(dir.path().join("state"));
+    start_with(dir, config).await
 }
 
 fn name(number: u8) -> PcmName {
@@ -203,6 +217,50 @@ async fn a_dead_pcm_is_replaced_and_frees_its_place() {
         }
     };
     timeout(DEADLINE, freed).await.expect("the dead one's place is free");
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_pcm_keeps_outlives_it_and_goes_when_it_is_removed() {
+    let launcher = start_lasting(tempfile::tempdir().unwrap()).await;
+    let state = |number| launcher.dir.path().join("state").join(name(number).as_str());
+    let (one, two) = (state(1), state(2));
+    let first = launcher.client.ensure(&name(1)).await.unwrap();
+    launcher.client.ensure(&name(2)).await.unwrap();
+    let limits = ask(&first, b'l').await;
+    let longest = limits.lines().find(|line| line.starts_with("Max file size")).unwrap();
+    assert_eq!(longest.split_whitespace().nth(3), Some((48 << 20).to_string().as_str()), "{longest}");
+    for kept in [&one, &two] {
+        assert_eq!(std::fs::metadata(kept).unwrap().permissions().mode() & 0o7777, 0o700);
+        std::fs::write(kept.join("a"), "kept").unwrap();
+    }
+    ask(&first, b'x').await;
+    assert!(launcher.client.ensure(&name(1)).await.unwrap().fresh);
+    assert!(one.join("a").exists(), "a dead PCM's state is the next one's");
+    launcher.client.remove(&name(1)).await.unwrap();
+    assert!(!one.exists() && two.join("a").exists());
+
+    // A launcher that starts sweeps what dead PCMs left, and that is no part of it.
+    let next = start_lasting(launcher.stop().await).await;
+    assert!(two.join("a").exists());
+    assert_eq!(next.client.list().await.unwrap(), []);
+    // An owner goes whose PCM does not run.
+    next.client.remove(&name(2)).await.unwrap();
+    assert!(!two.exists());
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn a_pcm_that_does_not_start_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), serde_json::json!(["/bin/false"]), 1);
+    config.state_dir = Some(dir.path().join("state"));
+    let launcher = start_with(dir, config).await;
+    let kept = launcher.dir.path().join("state").join(name(1).as_str()).join("a");
+    std::fs::create_dir(kept.parent().unwrap()).unwrap();
+    std::fs::write(&kept, "kept").unwrap();
+    launcher.client.ensure(&name(1)).await.unwrap_err();
+    assert!(kept.exists());
     launcher.stop().await;
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -50,6 +50,7 @@ impl Bench {
         let run = self.dir.path().join("run");
         let config = serde_json::json!({
             "runtime": "docker", "dir": run, "socket": run.join("launcher.sock"), "image": image(), "capacity": capacity,
+            "state_dir": self.dir.path().join("state"),
         });
         let shutdown = Shutdown::new();
         let task =
@@ -69,6 +70,10 @@ impl Bench {
             shutdown.begin();
             timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
         }
+    }
+
+    fn state(&self, name: &PcmName) -> PathBuf {
+        self.dir.path().join("state").join(name.as_str())
     }
 
     async fn inspect(&self, name: &PcmName) -> Option<ContainerInspectResponse> {
@@ -122,9 +127,10 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     assert!(host.security_opt.unwrap().iter().all(|option| !option.contains("unconfined")));
     let networks = found.network_settings.unwrap().networks.unwrap();
     assert!(networks.values().all(|network| network.ip_address.as_deref().unwrap_or_default().is_empty()));
-    let mounts = found.mounts.unwrap();
-    assert_eq!(mounts.len(), 1);
-    assert_eq!(mounts[0].source.as_deref(), ready.socket.parent().unwrap().to_str());
+    let mut mounts: Vec<_> = found.mounts.unwrap().into_iter().filter_map(|mount| mount.source).collect();
+    mounts.sort_unstable();
+    let own = [ready.socket.parent().unwrap().to_owned(), bench.state(one)];
+    assert_eq!(mounts, own.map(|path| path.to_str().unwrap().to_owned()));
 
     // From inside: one directory with one socket, no interface but the loopback, no capability.
     let pid = found.state.unwrap().pid.unwrap();
@@ -132,6 +138,10 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     let seen: Vec<_> =
         std::fs::read_dir(inside.join("root/run/pcm")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(seen, ["s"]);
+    let mut kept: Vec<_> =
+        std::fs::read_dir(inside.join("root/var/lib/pcm")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["a", "b"]);
     let everything = std::fs::read_to_string(inside.join("mountinfo")).unwrap();
     assert!(
         everything.contains(one.as_str())
@@ -151,6 +161,8 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
 
     let dir = std::fs::metadata(ready.socket.parent().unwrap()).unwrap();
     assert_eq!((dir.uid(), dir.mode() & 0o7777), (ready.uid, 0o2770));
+    let state = std::fs::metadata(bench.state(one)).unwrap();
+    assert_eq!((state.uid(), state.gid(), state.mode() & 0o7777), (ready.uid, ready.uid, 0o700));
     bench.finish().await;
 }
 
@@ -171,6 +183,7 @@ async fn a_pcm_outlives_the_launcher_and_is_adopted() {
     bench.client.remove(&name).await.unwrap();
     assert!(bench.inspect(&name).await.is_none());
     assert!(!bench.dir.path().join("run").join(name.as_str()).exists());
+    assert!(!bench.state(&name).exists());
     bench.finish().await;
 }
 
@@ -199,9 +212,12 @@ async fn dead_and_outdated_containers_are_replaced() {
     let name = bench.names[0].clone();
     bench.client.ensure(&name).await.unwrap();
     let first = bench.id(&name).await;
+    let kept = bench.state(&name).join("kept");
+    std::fs::write(&kept, "by the one before").unwrap();
     bench.docker.kill_container(name.as_str(), None).await.unwrap();
     assert!(bench.client.ensure(&name).await.unwrap().fresh);
     assert_ne!(bench.id(&name).await, first);
+    assert!(kept.exists());
 
     let outdated = bench.names[1].clone();
     let place = bench.dir.path().join("run").to_str().unwrap().to_owned();
@@ -217,6 +233,10 @@ async fn dead_and_outdated_containers_are_replaced() {
     bench.start(10).await;
     assert!(bench.inspect(&name).await.is_none());
     assert_eq!(bench.client.list().await.unwrap(), [outdated]);
+    // But not what it kept: that goes with its owner, whether it runs or not.
+    assert!(kept.exists());
+    bench.client.remove(&name).await.unwrap();
+    assert!(!bench.state(&name).exists());
     bench.finish().await;
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use super::probe::Tries;
 use super::spec::{self, LABEL_PCM, LABEL_PLACE, LABEL_SPEC, Place, Spec};
+use super::state::States;
 use super::wire::{PcmName, Ready};
 use super::{Failure, Listed};
 use crate::config::LauncherConfig;
@@ -48,6 +50,7 @@ pub(super) struct Containers {
     dir: PathBuf,
     image: String,
     peer_gid: u32,
+    states: Option<Arc<States>>,
     place: Place,
     service: Option<String>,
     starts: Semaphore,
@@ -66,6 +69,7 @@ impl Containers {
         config: &LauncherConfig,
         peer_uid: u32,
         peer_gid: u32,
+        states: Option<Arc<States>>,
     ) -> anyhow::Result<Self> {
         let socket = std::env::var("DOCKER_HOST").unwrap_or_else(|_| SOCKET.to_owned());
         let docker = Docker::connect_with_unix(&socket, REQUEST_SECONDS, bollard::API_DEFAULT_VERSION)
@@ -78,11 +82,12 @@ impl Containers {
             .with_context(|| format!("give {} its group", config.dir.display()))?;
         std::fs::set_permissions(&config.dir, std::fs::Permissions::from_mode(0o750))
             .with_context(|| format!("set the mode of {}", config.dir.display()))?;
-        let (place, service) = find_place(&docker, &config.dir, peer_uid).await?;
+        let (place, service) = find_place(&docker, config, peer_uid).await?;
         tracing::info!(
             event = "runtime_docker",
             api = %docker.client_version(),
             host_dir = %place.host_dir,
+            host_state_dir = place.host_state_dir.as_deref().unwrap_or("-"),
             project = place.project.as_deref().unwrap_or("-"),
             image = %config.image,
             "PCMs run as containers without a network"
@@ -92,6 +97,7 @@ impl Containers {
             dir: config.dir.clone(),
             image: config.image.clone(),
             peer_gid,
+            states,
             place,
             service,
             starts: Semaphore::new(STARTS_AT_ONCE),
@@ -115,7 +121,7 @@ impl Containers {
                         Ok(false) => sleep(BUSY_PAUSE).await,
                         Err(error) => {
                             // A half-started one would only be in the way of the next try.
-                            let _ = self.remove(name).await;
+                            let _ = self.discard(name).await;
                             return Err(error);
                         }
                     }
@@ -131,13 +137,13 @@ impl Containers {
                         Ok(()) => return Ok(ready(false)),
                         Err(failure) => {
                             tracing::warn!(event = "pcm_hangs", %name, %failure, "a running PCM does not answer and is replaced");
-                            self.remove(name).await?;
+                            self.discard(name).await?;
                         }
                     }
                 }
                 Some(found) => {
                     tracing::info!(event = "pcm_replaced", %name, running = found.running, "a dead or outdated PCM is replaced");
-                    self.remove(name).await?;
+                    self.discard(name).await?;
                 }
             }
         }
@@ -148,6 +154,11 @@ impl Containers {
     async fn start(&self, name: &PcmName, spec: Spec, uid: u32, deadline: Instant) -> Result<bool, Failure> {
         self.make_dir(name, uid)
             .map_err(|error| Failure::Engine(format!("prepare the PCM's directory: {error}")))?;
+        if let Some(states) = &self.states {
+            states.prepare(name, Some(uid)).map_err(|error| {
+                Failure::Engine(format!("prepare the directory of the PCM's state: {error}"))
+            })?;
+        }
         let options = CreateContainerOptionsBuilder::default().name(name.as_str()).build();
         match self.docker.create_container(Some(options), spec.body).await {
             Ok(_) => {}
@@ -175,8 +186,8 @@ impl Containers {
         Ok(())
     }
 
-    /// Removes container and directory, whatever is there of them.
-    pub(super) async fn remove(&self, name: &PcmName) -> Result<(), Failure> {
+    /// Removes the container and the directory of its socket, whatever is there of them.
+    pub(super) async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
         match self.inspect(name).await? {
             Some(found) if !found.ours => {
                 return Err(Failure::Engine(format!(
@@ -203,7 +214,7 @@ impl Containers {
     pub(super) async fn remove_dead(&self, name: &PcmName) -> Result<(), Failure> {
         match self.inspect(name).await? {
             Some(found) if found.running || !found.ours => Ok(()),
-            _ => self.remove(name).await,
+            _ => self.discard(name).await,
         }
     }
 
@@ -229,7 +240,7 @@ impl Containers {
         Ok(listed)
     }
 
-    /// Removes every PCM if nobody is left to use them.
+    /// Removes every PCM if nobody is left to use them. What they keep stays.
     ///
     /// Compose's `down` and `stop` end the services that depend on the launcher before the launcher itself; `restart`, `up` and a
     /// launcher that dies leave them running. So what still runs when the launcher is told to end tells which it is. Without
@@ -257,7 +268,7 @@ impl Containers {
         }
         tracing::info!(event = "pcms_end", "the services that use PCMs are down, so the PCMs are removed");
         let listed = self.list().await?;
-        let removals: Vec<_> = listed.iter().map(|pcm| self.remove(&pcm.name)).collect();
+        let removals: Vec<_> = listed.iter().map(|pcm| self.discard(&pcm.name)).collect();
         let removals = futures_util::stream::iter(removals).buffer_unordered(STARTS_AT_ONCE);
         removals.fold(Ok(()), async |all, one| all.and(one)).await
     }
@@ -312,26 +323,37 @@ impl Containers {
     }
 }
 
-/// Where the launcher's directory lies on the host, to which Compose project the launcher belongs, and its service there.
-async fn find_place(docker: &Docker, dir: &Path, peer_uid: u32) -> anyhow::Result<(Place, Option<String>)> {
+/// Where the launcher's directories lie on the host, to which Compose project the launcher belongs, and its service there.
+async fn find_place(
+    docker: &Docker,
+    config: &LauncherConfig,
+    peer_uid: u32,
+) -> anyhow::Result<(Place, Option<String>)> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-    let dir_text = dir.to_str().context("the launcher's directory is no UTF-8 path")?;
+    let text =
+        |dir: &Path| dir.to_str().map(str::to_owned).context("a launcher's directory is no UTF-8 path");
     let Some(id) = spec::own_container_id(&mountinfo) else {
-        return Ok((Place { host_dir: dir_text.to_owned(), project: None, peer_uid }, None));
+        let host_state_dir = config.state_dir.as_deref().map(text).transpose()?;
+        return Ok((Place { host_dir: text(&config.dir)?, host_state_dir, project: None, peer_uid }, None));
     };
     let own = docker
         .inspect_container(id, None::<InspectContainerOptions>)
         .await
         .context("inspect the launcher's own container")?;
     let mounts = own.mounts.unwrap_or_default();
-    let pairs =
-        mounts.iter().filter_map(|mount| Some((mount.destination.as_deref()?, mount.source.as_deref()?)));
-    let host_dir = spec::host_path(dir, pairs).with_context(|| {
-        format!("{dir_text} is no volume, so no other container could see it: mount one there")
-    })?;
+    let host_path = |dir: &Path| {
+        let pairs =
+            mounts.iter().filter_map(|mount| Some((mount.destination.as_deref()?, mount.source.as_deref()?)));
+        spec::host_path(dir, pairs).with_context(|| {
+            format!("{} is no volume, so no other container could see it: mount one there", dir.display())
+        })
+    };
+    let host_dir = host_path(&config.dir)?;
+    let host_state_dir = config.state_dir.as_deref().map(host_path).transpose()?;
     let labels = own.config.and_then(|config| config.labels).unwrap_or_default();
     let project = labels.get(spec::COMPOSE_PROJECT).cloned();
-    Ok((Place { host_dir, project, peer_uid }, labels.get(spec::COMPOSE_SERVICE).cloned()))
+    let service = labels.get(spec::COMPOSE_SERVICE).cloned();
+    Ok((Place { host_dir, host_state_dir, project, peer_uid }, service))
 }
 
 impl From<DockerError> for Failure {

@@ -2,7 +2,8 @@
 //!
 //! `server` takes typed verbs (`wire`) from one user only and hands them to a [`Launcher`]; that sees to it that a name
 //! is worked on by one request at a time, that no more PCMs run than allowed, and that dead ones are swept away. How a PCM
-//! is started is `docker`'s (after `spec`, which is pure) or `process`'s. There is no falling back from one to the other.
+//! is started is `docker`'s (after `spec`, which is pure) or `process`'s. There is no falling back from one to the other. What a
+//! PCM keeps over its own end lies in `state`, and goes only when the gateway says so.
 //! The gateway's side is [`client`]. What a PCM may do and for whom is none of the launcher's business.
 
 pub mod client;
@@ -11,6 +12,7 @@ mod probe;
 mod process;
 mod server;
 mod spec;
+mod state;
 pub mod wire;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +26,7 @@ use service::Shutdown;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::config::{LauncherConfig, Runtime};
+use state::States;
 use wire::{Answer, ErrorKind, PcmName, Ready, Verb};
 
 /// Time between two looks for PCMs that have ended.
@@ -40,16 +43,19 @@ pub async fn run(config: LauncherConfig, shutdown: Shutdown) -> anyhow::Result<(
     let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let peer_uid = config.peer_uid.unwrap_or(own.0);
     let peer_gid = config.peer_gid.unwrap_or(own.1);
+    let states = config.state_dir.as_deref().map(States::new).transpose()?.map(Arc::new);
     let engine = match config.runtime {
         Runtime::Docker => {
-            Engine::Docker(Box::new(docker::Containers::connect(&config, peer_uid, peer_gid).await?))
+            let containers = docker::Containers::connect(&config, peer_uid, peer_gid, states.clone());
+            Engine::Docker(Box::new(containers.await?))
         }
-        Runtime::Process => Engine::Process(process::Processes::new(&config, peer_uid)?),
+        Runtime::Process => Engine::Process(process::Processes::new(&config, peer_uid, states.clone())?),
     };
     let listener = server::bind(&config.socket, peer_gid)
         .with_context(|| format!("listen on the launcher's socket {}", config.socket.display()))?;
     let launcher = Arc::new(Launcher {
         engine,
+        states,
         capacity: config.capacity,
         flights: Mutex::default(),
         known: Mutex::default(),
@@ -86,6 +92,14 @@ pub fn check(config: &LauncherConfig) -> Result<(), String> {
             "launcher.dir is longer than {LONGEST_DIR} bytes, too long for a Unix socket below it"
         ));
     }
+    if let Some(state_dir) = &config.state_dir {
+        if !state_dir.is_absolute() {
+            return Err("launcher.state_dir must be an absolute path".into());
+        }
+        if state_dir.starts_with(&config.dir) || config.dir.starts_with(state_dir) {
+            return Err("launcher.state_dir and launcher.dir must not lie in each other".into());
+        }
+    }
     if config.capacity == 0 {
         return Err("launcher.capacity must be at least 1".into());
     }
@@ -112,10 +126,11 @@ impl Engine {
         }
     }
 
-    async fn remove(&self, name: &PcmName) -> Result<(), Failure> {
+    /// Ends the PCM; what it keeps stays.
+    async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
         match self {
-            Engine::Docker(containers) => containers.remove(name).await,
-            Engine::Process(processes) => processes.remove(name).await,
+            Engine::Docker(containers) => containers.discard(name).await,
+            Engine::Process(processes) => processes.discard(name).await,
         }
     }
 
@@ -180,6 +195,8 @@ impl Failure {
 /// The rules that hold for both runtimes.
 struct Launcher {
     engine: Engine,
+    /// What PCMs keep, if they keep anything.
+    states: Option<Arc<States>>,
     capacity: usize,
     flights: Mutex<HashMap<PcmName, Arc<tokio::sync::Mutex<()>>>>,
     /// PCMs that run or are being started.
@@ -219,7 +236,12 @@ impl Launcher {
 
     async fn remove(&self, name: &PcmName) -> Result<(), Failure> {
         let _flight = self.enter(name).await;
-        self.engine.remove(name).await?;
+        self.engine.discard(name).await?;
+        if let Some(states) = &self.states {
+            states
+                .erase(name)
+                .map_err(|error| Failure::Engine(format!("remove what the PCM kept: {error}")))?;
+        }
         self.known().remove(name);
         tracing::info!(event = "pcm_removed", %name, "PCM removed");
         Ok(())
@@ -340,6 +362,9 @@ mod tests {
             (LauncherConfig { dir: "run".into(), ..config() }, "launcher.dir"),
             (LauncherConfig { socket: "s".into(), ..config() }, "launcher.socket"),
             (LauncherConfig { dir: format!("/{}", "x".repeat(60)).into(), ..config() }, "launcher.dir"),
+            (LauncherConfig { state_dir: Some("state".into()), ..config() }, "launcher.state_dir"),
+            (LauncherConfig { state_dir: Some("/run/ignite/x".into()), ..config() }, "launcher.state_dir"),
+            (LauncherConfig { state_dir: Some("/run".into()), ..config() }, "launcher.state_dir"),
             (LauncherConfig { capacity: 0, ..config() }, "launcher.capacity"),
             (LauncherConfig { pcm_command: Vec::new(), ..config() }, "launcher.pcm_command"),
             (LauncherConfig { runtime: Runtime::Docker, image: String::new(), ..config() }, "launcher.image"),

@@ -1,7 +1,7 @@
 //! The `process` runtime: a sandboxed child process a PCM, for places without Docker.
 //!
 //! The launcher makes the listener and hands it over as file descriptor 3; the PCM locks itself in (`--sandbox`) and
-//! refuses to start where it cannot. What containers give and this does not is said at start, by [`Processes::new`]. The
+//! refuses to start where it cannot. Where PCMs keep state, each opens its own two files before. What containers give and this does not is said at start, by [`Processes::new`]. The
 //! children end with the launcher, so there is never one to adopt.
 
 use std::collections::HashMap;
@@ -10,9 +10,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::probe::Tries;
+use super::state::{LONGEST_FILE, States};
 use super::wire::{PcmName, Ready};
 use super::{Failure, Listed};
 use crate::config::LauncherConfig;
@@ -31,9 +32,13 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long a running PCM may take to answer before it counts as dead.
 const ADOPT_LIMIT: Duration = Duration::from_secs(3);
 
-/// What a child may use at most: descriptors, bytes of data, bytes of a core dump. Files need no limit: it can open none.
-const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t); 3] =
-    [(libc::RLIMIT_NOFILE, 4096), (libc::RLIMIT_DATA, 256 << 20), (libc::RLIMIT_CORE, 0)];
+/// What a child may use at most: descriptors, bytes of data, bytes of a core dump, bytes of a file.
+const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t); 4] = [
+    (libc::RLIMIT_NOFILE, 4096),
+    (libc::RLIMIT_DATA, 256 << 20),
+    (libc::RLIMIT_CORE, 0),
+    (libc::RLIMIT_FSIZE, LONGEST_FILE),
+];
 
 /// The children.
 pub(super) struct Processes {
@@ -41,6 +46,7 @@ pub(super) struct Processes {
     command: Vec<PathBuf>,
     peer_uid: u32,
     own_uid: u32,
+    states: Option<Arc<States>>,
     spawner: mpsc::Sender<Order>,
     children: Mutex<HashMap<PcmName, Child>>,
 }
@@ -53,7 +59,11 @@ struct Order {
 
 impl Processes {
     /// Takes over the directory, which must not be another launcher's.
-    pub(super) fn new(config: &LauncherConfig, peer_uid: u32) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &LauncherConfig,
+        peer_uid: u32,
+        states: Option<Arc<States>>,
+    ) -> anyhow::Result<Self> {
         ensure!(!config.pcm_command.is_empty(), "launcher.pcm_command names no program");
         std::fs::create_dir_all(&config.dir).with_context(|| format!("create {}", config.dir.display()))?;
         std::fs::set_permissions(&config.dir, std::fs::Permissions::from_mode(0o700))
@@ -76,6 +86,7 @@ impl Processes {
             command: config.pcm_command.clone(),
             peer_uid,
             own_uid,
+            states,
             spawner,
             children: Mutex::default(),
         })
@@ -93,11 +104,11 @@ impl Processes {
                 }
             }
         }
-        self.remove(name).await?;
+        self.discard(name).await?;
         match self.launch(name).await {
             Ok(()) => Ok(ready(true)),
             Err(error) => {
-                self.remove(name).await?;
+                self.discard(name).await?;
                 Err(Failure::Engine(format!("start the PCM: {error}")))
             }
         }
@@ -115,7 +126,8 @@ impl Processes {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
         let listener = UnixListener::bind(self.socket(name))?;
         listener.set_nonblocking(true)?;
-        let command = command(&self.command, self.peer_uid, listener.into());
+        let state = self.states.as_ref().map(|states| states.prepare(name, None)).transpose()?;
+        let command = command(&self.command, self.peer_uid, state.as_deref(), listener.into());
         let (started, child) = oneshot::channel();
         let stopped = || io::Error::other("the launcher stops");
         self.spawner.send(Order { command, started }).map_err(|_| stopped())?;
@@ -132,8 +144,8 @@ impl Processes {
         Ok(())
     }
 
-    /// Ends the child, if there is one, and removes its directory.
-    pub(super) async fn remove(&self, name: &PcmName) -> Result<(), Failure> {
+    /// Ends the child, if there is one, and removes the directory of its socket.
+    pub(super) async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
         let child = self.children().remove(name);
         if let Some(mut child) = child {
             // One that has ended already needs no signal; either way it is waited for, so that no zombie stays.
@@ -150,7 +162,7 @@ impl Processes {
 
     /// Removes what is left of a PCM that runs no more; leaves a running one alone.
     pub(super) async fn remove_dead(&self, name: &PcmName) -> Result<(), Failure> {
-        if self.runs(name) { Ok(()) } else { self.remove(name).await }
+        if self.runs(name) { Ok(()) } else { self.discard(name).await }
     }
 
     /// The children, and directories that a former launcher left.
@@ -214,7 +226,7 @@ fn spawn_in_order(orders: &mpsc::Receiver<Order>) {
 
 /// The PCM's command line: an empty environment, no standard input or output, and `listener` as descriptor 3.
 #[allow(unsafe_code)]
-fn command(program: &[PathBuf], peer_uid: u32, listener: OwnedFd) -> Command {
+fn command(program: &[PathBuf], peer_uid: u32, state: Option<&Path>, listener: OwnedFd) -> Command {
     let mut command = Command::new(&program[0]);
     command
         .args(&program[1..])
@@ -223,6 +235,9 @@ fn command(program: &[PathBuf], peer_uid: u32, listener: OwnedFd) -> Command {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if let Some(state) = state {
+        command.arg("--state-dir").arg(state);
+    }
     let launcher = rustix::process::getpid();
     // SAFETY: between fork and exec only system calls are made, on values that were there before; nothing allocates or locks.
     unsafe {
@@ -235,6 +250,10 @@ fn command(program: &[PathBuf], peer_uid: u32, listener: OwnedFd) -> Command {
             }
             for (resource, value) in LIMITS {
                 check(libc::setrlimit(resource, &libc::rlimit { rlim_cur: value, rlim_max: value }))?;
+            }
+            // A file that is full is an error for the one who writes it, and no death: the log may be one, too.
+            if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
             }
             let first_other = LISTENER_FD as libc::c_uint + 1;
             check(libc::close_range(

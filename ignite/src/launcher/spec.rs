@@ -12,6 +12,7 @@ use bollard::models::{
 };
 use sha2::{Digest as _, Sha256};
 
+use super::state::LONGEST_FILE;
 use super::wire::PcmName;
 
 /// Every PCM's container has it, with the value `1`.
@@ -22,6 +23,8 @@ pub(super) const LABEL_PLACE: &str = "oauthing.place";
 pub(super) const LABEL_SPEC: &str = "oauthing.spec";
 /// Where a PCM sees its own directory.
 pub(super) const INSIDE: &str = "/run/pcm";
+/// Where it sees the directory of what it keeps.
+pub(super) const STATE_INSIDE: &str = "/var/lib/pcm";
 
 /// The Compose project that a container belongs to.
 pub(super) const COMPOSE_PROJECT: &str = "com.docker.compose.project";
@@ -39,6 +42,8 @@ const OPEN_FILES: i64 = 4096;
 pub(super) struct Place {
     /// The host's path of the directory that holds one directory a PCM.
     pub(super) host_dir: String,
+    /// The host's path of the directory that holds one directory a PCM with what it keeps, if it keeps anything.
+    pub(super) host_state_dir: Option<String>,
     /// The Compose project that the launcher belongs to.
     pub(super) project: Option<String>,
     /// The gateway's user, the only peer that a PCM accepts.
@@ -63,16 +68,23 @@ pub(super) fn pcm_uid(name: &PcmName) -> u32 {
 /// The container of `name`, made from the image with the id `image`.
 pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
     let uid = pcm_uid(name);
+    let mut command = vec!["--dir".into(), INSIDE.into(), "--peer-uid".into(), place.peer_uid.to_string()];
+    if place.host_state_dir.is_some() {
+        command.extend(["--state-dir".into(), STATE_INSIDE.into()]);
+    }
     let mut body = ContainerCreateBody {
         hostname: Some("pcm".into()),
         user: Some(format!("{uid}:{uid}")),
         env: Some(Vec::new()),
         entrypoint: Some(vec!["/pcm".into()]),
-        cmd: Some(vec!["--dir".into(), INSIDE.into(), "--peer-uid".into(), place.peer_uid.to_string()]),
+        cmd: Some(command),
         image: Some(image.into()),
         working_dir: Some("/".into()),
         network_disabled: Some(true),
-        host_config: Some(host_config(&format!("{}/{name}", place.host_dir))),
+        host_config: Some(host_config(
+            format!("{}/{name}", place.host_dir),
+            place.host_state_dir.as_ref().map(|dir| format!("{dir}/{name}")),
+        )),
         ..Default::default()
     };
     let mut labels = BTreeMap::from([(LABEL_PCM, "1"), (LABEL_PLACE, place.host_dir.as_str())]);
@@ -93,7 +105,18 @@ pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
     Spec { hash, body }
 }
 
-fn host_config(own_dir: &str) -> HostConfig {
+fn host_config(own_dir: String, state_dir: Option<String>) -> HostConfig {
+    let longest_file = if state_dir.is_some() { LONGEST_FILE.cast_signed() } else { 0 };
+    // The engine picks the propagation: below its own root, where volumes lie, it insists on one, elsewhere it is private.
+    let mount = |inside: &str, source: String| Mount {
+        target: Some(inside.into()),
+        source: Some(source),
+        typ: Some(MountType::BIND),
+        read_only: Some(false),
+        ..Default::default()
+    };
+    let mut mounts = vec![mount(INSIDE, own_dir)];
+    mounts.extend(state_dir.map(|dir| mount(STATE_INSIDE, dir)));
     HostConfig {
         network_mode: Some("none".into()),
         ipc_mode: Some("none".into()),
@@ -104,21 +127,14 @@ fn host_config(own_dir: &str) -> HostConfig {
         memory: Some(MEMORY),
         memory_swap: Some(MEMORY),
         pids_limit: Some(PIDS),
-        ulimits: Some(vec![ulimit("nofile", OPEN_FILES), ulimit("fsize", 0), ulimit("core", 0)]),
+        ulimits: Some(vec![ulimit("nofile", OPEN_FILES), ulimit("fsize", longest_file), ulimit("core", 0)]),
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
         auto_remove: Some(false),
-        // The engine picks the propagation: below its own root, where volumes lie, it insists on one, elsewhere it is private.
-        mounts: Some(vec![Mount {
-            target: Some(INSIDE.into()),
-            source: Some(own_dir.into()),
-            typ: Some(MountType::BIND),
-            read_only: Some(false),
-            ..Default::default()
-        }]),
+        mounts: Some(mounts),
         ..Default::default()
     }
 }
@@ -163,7 +179,13 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place { host_dir: "/host/run".into(), project: Some("oauthing".into()), peer_uid: 10002 }
+        let host_state_dir = Some("/host/state".into());
+        Place {
+            host_dir: "/host/run".into(),
+            host_state_dir,
+            project: Some("oauthing".into()),
+            peer_uid: 10002,
+        }
     }
 
     fn name(last: char) -> PcmName {
@@ -171,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_has_no_network_no_rights_and_one_mount() {
+    fn a_container_has_no_network_no_rights_and_its_own_mounts() {
         let body = container(&name('1'), "sha256:i", &place()).body;
         let host = body.host_config.unwrap();
         assert_eq!(host.network_mode.as_deref(), Some("none"));
@@ -187,11 +209,26 @@ mod tests {
         let security = host.security_opt.unwrap();
         assert_eq!(security, ["no-new-privileges:true"]);
         let mounts = host.mounts.unwrap();
-        assert_eq!(mounts.len(), 1);
-        assert_eq!(mounts[0].source.as_deref(), Some(&*format!("/host/run/{}", name('1'))));
-        assert_eq!(mounts[0].target.as_deref(), Some("/run/pcm"));
+        let mounts: Vec<_> =
+            mounts.into_iter().map(|mount| (mount.source.unwrap(), mount.target.unwrap())).collect();
+        let own = |dir: &str, inside: &str| (format!("{dir}/{}", name('1')), inside.to_owned());
+        assert_eq!(mounts, [own("/host/run", "/run/pcm"), own("/host/state", "/var/lib/pcm")]);
+        assert!(body.cmd.unwrap().ends_with(&["--state-dir".to_owned(), "/var/lib/pcm".to_owned()]));
         assert_eq!(body.exposed_ports, None);
         assert_eq!(body.env, Some(Vec::new()));
+    }
+
+    #[test]
+    fn without_a_place_for_state_nothing_can_be_written() {
+        let file = |place: &Place| {
+            let body = container(&name('1'), "sha256:i", place).body;
+            let host = body.host_config.unwrap();
+            let limits = host.ulimits.unwrap();
+            let limit = limits.into_iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
+            (limit.hard.unwrap(), host.mounts.unwrap().len(), body.cmd.unwrap().len())
+        };
+        assert_eq!(file(&place()), (48 << 20, 2, 6));
+        assert_eq!(file(&Place { host_state_dir: None, ..place() }), (0, 1, 4));
     }
 
     #[test]
@@ -211,6 +248,7 @@ mod tests {
         assert_ne!(hash("sha256:i", &place()), hash("sha256:j", &place()));
         assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { project: None, ..place() }));
         assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { peer_uid: 1, ..place() }));
+        assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { host_state_dir: None, ..place() }));
     }
 
     #[test]

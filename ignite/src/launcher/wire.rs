@@ -81,7 +81,7 @@ pub enum Verb {
         /// Whose.
         name: PcmName,
     },
-    /// No PCM of this name any more, nor anything that it left. Answer: [`Answer::Removed`].
+    /// No PCM of this name any more, nor anything that it left or kept. Answer: [`Answer::Removed`].
     Remove {
         /// Whose.
         name: PcmName,

@@ -9,6 +9,7 @@ pub(crate) mod change;
 pub mod claim;
 pub mod clients;
 pub(crate) mod details;
+pub mod exactness;
 pub mod introspection;
 pub mod login;
 pub mod ownership;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-pub use views::View;
+pub use views::{Coarsening, Filter, Statistic, Summary, View, WINDOWS_S};
 
 /// What a grant lets its holder do with a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -131,7 +131,8 @@ pub struct AuthorizationRequest {
     /// Channel names; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
-    /// The coarsest view that the app can work with; the owner may choose another. Raw if absent.
+    /// The coarsest view that the app can work with; the owner may choose another. Every value if absent. A channel that several
+    /// objects are about has the view of the first one that names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<View>,
 }

@@ -9,7 +9,10 @@ mod introspection;
 mod scope;
 mod token;
 
-pub use details::{Action, AuthorizationDetail, AuthorizationRequest, Channel, Direction, View};
+pub use details::{
+    Action, AuthorizationDetail, AuthorizationRequest, Channel, Coarsening, Direction, Filter, Statistic,
+    Summary, View, WINDOWS_S,
+};
 pub use error::{OAuthError, OAuthErrorCode};
 pub use introspection::{ActiveToken, Event, EventKind, False, GrantEntry, GrantList, Introspection, True};
 pub use scope::{Scope, ScopeToken, UnknownScope};

@@ -1,15 +1,17 @@
 //! The owner's view of what is theirs: devices, apps, the past; and the owner's right to end any of it.
 
-use oauth_wire::Channel;
-use oauth_wire::Direction;
+use std::collections::BTreeMap;
+
+use oauth_wire::{Channel, View};
 use url::Url;
 
 use crate::flows::change::Change;
 use crate::flows::details::{self, Audience};
+use crate::flows::exactness::Exactness;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, ownership};
 use crate::state::App;
-use crate::store::{clients, grants, notices, ownerships};
+use crate::store::{Conn, clients, grants, notices, ownerships};
 
 /// Everything on the owner's first page.
 #[derive(Debug, Clone)]
@@ -54,8 +56,8 @@ pub struct AppView {
     pub verified: bool,
     /// What it may see and do, device by device.
     pub devices: Vec<AppDeviceView>,
-    /// Devices that are claimed later join.
-    pub future: bool,
+    /// How exactly devices are seen that are claimed later and join; none if they do not join.
+    pub future: Option<Exactness>,
     /// It is told the owner's names of devices.
     pub shares_names: bool,
     /// Unix seconds; none means until withdrawn.
@@ -67,12 +69,54 @@ pub struct AppView {
 /// One device of a consent.
 #[derive(Debug, Clone)]
 pub struct AppDeviceView {
+    /// For forms.
+    pub id: String,
     /// The owner's name, or the model's.
     pub title: String,
-    /// Titles of the channels that may be read.
-    pub read: Vec<String>,
-    /// Titles of the channels that may be commanded.
+    /// The channels that may be read or commanded.
+    pub channels: Vec<Channel>,
+    /// How exactly readings are seen, by channel name, where that is not every value as it is.
+    pub views: BTreeMap<String, View>,
+}
+
+impl AppDeviceView {
+    /// How exactly a channel is seen.
+    pub fn view_of(&self, channel: &str) -> View {
+        self.views.get(channel).cloned().unwrap_or_default()
+    }
+}
+
+/// What an owner leaves an app of what it has. What it does not have, it does not get by this.
+#[derive(Debug, Clone, Default)]
+pub struct Narrowing {
+    /// The devices of which something stays. One that is neither here nor among those that go stays as it is: it joined meanwhile.
+    pub devices: Vec<KeptDevice>,
+    /// The devices that go, by their ids.
+    pub gone: Vec<String>,
+    /// How exactly devices are seen that are claimed later; none if they do not join any more.
+    pub future: Option<Exactness>,
+}
+
+/// One device that stays.
+#[derive(Debug, Clone, Default)]
+pub struct KeptDevice {
+    /// As in [`AppDeviceView`].
+    pub id: String,
+    /// Names of the channels that may still be read, and how exactly from now on.
+    pub read: BTreeMap<String, View>,
+    /// Names of the channels that may still be commanded.
     pub command: Vec<String>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It is as the owner wants it.
+    Done,
+    /// Nothing would be left: that is a withdrawal, which is asked for elsewhere.
+    Nothing,
+    /// No such app of this owner.
+    Unknown,
 }
 
 /// One entry of the past.
@@ -99,6 +143,8 @@ pub enum NoticeKind {
     AppAllowed,
     /// An app's access ended: withdrawn here, given back by the app, or over.
     AppWithdrawn,
+    /// The owner changed what an app may see or do.
+    AppChanged,
     /// A device's tokens ended without an alarm: given back by the device, or not renewed in time.
     DeviceSuspended,
 }
@@ -112,6 +158,7 @@ impl NoticeKind {
             Self::Released => "released",
             Self::AppAllowed => "app_allowed",
             Self::AppWithdrawn => "app_withdrawn",
+            Self::AppChanged => "app_changed",
             Self::DeviceSuspended => "device_suspended",
         }
     }
@@ -123,6 +170,7 @@ impl NoticeKind {
             Self::Released,
             Self::AppAllowed,
             Self::AppWithdrawn,
+            Self::AppChanged,
             Self::DeviceSuspended,
         ]
         .into_iter()
@@ -152,32 +200,9 @@ pub async fn overview(app: &App, session: &Session) -> Result<Overview, Refusal>
         .collect();
     let mut apps = Vec::new();
     for grant in grants::apps_of_user(&mut conn, session.user, now).await? {
-        let Some(client) = clients::get(&mut conn, &grant.client_id).await? else { continue };
-        let titles: Vec<String> = grants::devices(&mut conn, &grant)
-            .await?
-            .into_iter()
-            .map(|device| device.name.unwrap_or(device.model))
-            .collect();
-        let details = details::of_grant(&mut conn, &grant, Audience::App).await?;
-        apps.push(AppView {
-            app_host: app_host(&client).unwrap_or_default(),
-            verified: client.registrar.is_some(),
-            app_name: client.name,
-            devices: titles
-                .into_iter()
-                .zip(details)
-                .map(|(title, detail)| AppDeviceView {
-                    title,
-                    read: titles_of(&detail.channels, Direction::Data),
-                    command: titles_of(&detail.channels, Direction::Command),
-                })
-                .collect(),
-            id: grant.public_id,
-            future: grant.future,
-            shares_names: grant.share_names,
-            until: grant.expires_at,
-            granted_at: grant.created_at,
-        });
+        if let Some(view) = app_view(&mut conn, grant).await? {
+            apps.push(view);
+        }
     }
     let since = now - app.config.lifetimes.notices;
     let notices = notices::of_user(&mut conn, session.user, since)
@@ -188,6 +213,39 @@ pub async fn overview(app: &App, session: &Session) -> Result<Overview, Refusal>
         })
         .collect();
     Ok(Overview { devices, apps, notices })
+}
+
+async fn app_view(conn: &mut Conn, grant: grants::Grant) -> sqlx::Result<Option<AppView>> {
+    let Some(client) = clients::get(conn, &grant.client_id).await? else { return Ok(None) };
+    let devices = grants::devices(conn, &grant).await?.into_iter().map(|device| {
+        let title = device.name.clone().unwrap_or_else(|| device.model.clone());
+        let id = device.reference.clone();
+        let detail = details::detail(&grant, device, Audience::App);
+        AppDeviceView { id, title, channels: detail.channels, views: detail.views }
+    });
+    Ok(Some(AppView {
+        app_host: app_host(&client).unwrap_or_default(),
+        verified: client.registrar.is_some(),
+        app_name: client.name,
+        devices: devices.collect(),
+        future: details::future(&grant),
+        shares_names: grant.share_names,
+        until: grant.expires_at,
+        granted_at: grant.created_at,
+        id: grant.public_id,
+    }))
+}
+
+/// One app of this owner, by its id.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn app(app: &App, session: &Session, id: &str) -> Result<Option<AppView>, Refusal> {
+    let mut conn = app.store.read().await?;
+    match grants::app_of_user(&mut conn, session.user, id).await? {
+        Some(grant) => Ok(app_view(&mut conn, grant).await?),
+        None => Ok(None),
+    }
 }
 
 /// Gives up a device: its tokens, label and everything stored for it go, and its printed code can be claimed again.
@@ -233,6 +291,79 @@ pub async fn withdraw(app: &App, session: &Session, id: &str) -> Result<bool, Re
     Ok(true)
 }
 
+/// Changes how exactly an app sees what it may see, and takes away what does not stay. Its gateway is told by the same commit;
+/// its tokens and sessions go on.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn change_app(
+    app: &App,
+    session: &Session,
+    id: &str,
+    narrowing: &Narrowing,
+) -> Result<Changed, Refusal> {
+    let now = app.clock.now();
+    let mut change = Change::begin(app).await?;
+    let Some(grant) = grants::app_of_user(change.conn(), session.user, id).await? else {
+        return Ok(Changed::Unknown);
+    };
+    let future = details::future(&grant).and(narrowing.future.as_ref());
+    let mut left = future.is_some();
+    for device in grants::devices(change.conn(), &grant).await? {
+        let client_id = device.device.clone();
+        let kept = narrowing.devices.iter().find(|kept| kept.id == device.reference);
+        if kept.is_none() && !narrowing.gone.contains(&device.reference) {
+            left = true;
+            continue;
+        }
+        match kept.and_then(|kept| narrowed(&grant, device, kept)) {
+            Some(chosen) => {
+                grants::choose(change.conn(), grant.id, &client_id, &chosen).await?;
+                left = true;
+            }
+            None => grants::drop_device(change.conn(), grant.id, &client_id).await?,
+        }
+    }
+    if !left {
+        return Ok(Changed::Nothing);
+    }
+    let future_view = future.map(details::exactness_json);
+    grants::set_future(change.conn(), grant.id, future.is_some(), future_view.as_deref()).await?;
+    if let Some(client) = clients::get(change.conn(), &grant.client_id).await? {
+        let kind = NoticeKind::AppChanged.name();
+        notices::insert(change.conn(), session.user, now, kind, &client.name).await?;
+    }
+    change.changed(session.user, &grant.gateway, now).await?;
+    change.commit(app).await?;
+    tracing::info!(event = "app_changed", by = "owner");
+    Ok(Changed::Done)
+}
+
+/// What is stored of a device after a narrowing: of what the app has, what stays; `None` if that is nothing.
+fn narrowed(
+    grant: &grants::Grant,
+    device: grants::GrantedDevice,
+    kept: &KeptDevice,
+) -> Option<grants::Chosen> {
+    let detail = details::detail(grant, device, Audience::App);
+    let read: BTreeMap<String, View> =
+        detail.readable().filter_map(|name| Some((name.to_owned(), kept.read.get(name)?.clone()))).collect();
+    let command: Vec<String> = detail
+        .commandable()
+        .filter(|name| kept.command.iter().any(|one| one == name))
+        .map(str::to_owned)
+        .collect();
+    if read.is_empty() && command.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = read.keys().cloned().collect();
+    Some(grants::Chosen {
+        channels: Some(details::names_json(&names)),
+        commands: Some(details::names_json(&command)),
+        views: Some(details::views_json(&read)),
+    })
+}
+
 /// Ends an app's grant and notes why.
 pub(crate) async fn end_app(
     change: &mut Change,
@@ -260,12 +391,4 @@ pub(crate) fn host_of(uri: &Url) -> Option<String> {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     })
-}
-
-fn titles_of(channels: &[Channel], direction: Direction) -> Vec<String> {
-    channels
-        .iter()
-        .filter(|channel| channel.direction == direction)
-        .map(|channel| channel.title.clone().unwrap_or_else(|| channel.name.clone()))
-        .collect()
 }

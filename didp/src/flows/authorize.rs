@@ -1,20 +1,24 @@
 //! The authorization endpoint (RFC 6749 §4.1, PKCE with S256 only, RFC 9207 `iss`, RFC 9396 details): judging an app's
 //! request, and turning the owner's choice into a grant and a code.
 
+use std::collections::BTreeMap;
+
 use oauth_wire::{
-    Action, AuthorizationDetail, AuthorizationRequest, Channel, OAuthErrorCode, Scope, ScopeToken,
+    Action, AuthorizationDetail, AuthorizationRequest, Channel, Direction, OAuthErrorCode, Scope, ScopeToken,
+    View,
 };
 use service::secret;
 use url::{Host, Url};
 
 use crate::flows::change::Change;
 use crate::flows::claim::{home_gateway, is_challenge};
+use crate::flows::exactness::Exactness;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, account, details, registration};
 use crate::keys::Purpose;
 use crate::state::App;
 use crate::store::clients::{self, Client};
-use crate::store::grants::{self, Grant};
+use crate::store::grants::{self, Chosen, Grant};
 use crate::store::{ownerships, tokens};
 
 /// A request that may be put before the owner.
@@ -36,6 +40,8 @@ pub struct ConsentRequest {
     pub wants_command: bool,
     /// The channels that it asks for; none means all.
     pub wanted_channels: Option<Vec<String>>,
+    /// How exactly it asks to see them.
+    pub wanted_exactness: Exactness,
     sent_redirect_uri: String,
     state: Option<String>,
     challenge: String,
@@ -87,6 +93,8 @@ pub struct Choice {
     pub command: bool,
     /// Devices that are claimed later join.
     pub future: bool,
+    /// How exactly these are seen then.
+    pub future_exactness: Exactness,
     /// The app is told the names of devices.
     pub share_names: bool,
     /// Until when, Unix seconds; none means until withdrawn.
@@ -94,12 +102,16 @@ pub struct Choice {
 }
 
 /// One device that the owner chose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ChosenDevice {
     /// Id, as in [`OwnedDevice`].
     pub id: String,
-    /// Names of the channels; none means all that the app asked for.
-    pub channels: Option<Vec<String>>,
+    /// Names of the channels that may be read; none means all that the app asked for.
+    pub read: Option<Vec<String>>,
+    /// Names of the channels that may be commanded; likewise.
+    pub command: Option<Vec<String>>,
+    /// How exactly channels are seen; as the app asked, where it is not said.
+    pub views: BTreeMap<String, View>,
 }
 
 /// A device that the owner can choose.
@@ -177,7 +189,7 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
             })?,
     };
     let wanted = match one("authorization_details")? {
-        None => Wanted { actions: None, channels: None },
+        None => Wanted { actions: None, channels: None, exactness: Exactness::default() },
         Some(text) => wanted(text).map_err(|why| error(OAuthErrorCode::InvalidAuthorizationDetails, why))?,
     };
     let asks = |action: Action| wanted.actions.as_ref().is_none_or(|actions| actions.contains(&action));
@@ -196,6 +208,7 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
         wants_read,
         wants_command,
         wanted_channels: wanted.channels,
+        wanted_exactness: wanted.exactness,
         sent_redirect_uri: sent_redirect_uri.to_owned(),
         state: state.map(str::to_owned),
         challenge: challenge.to_owned(),
@@ -254,7 +267,6 @@ pub async fn allow(
         let url = answer_url(app, &request.redirect_uri, request.state.as_deref(), &answer);
         return Err(AuthorizeError::Redirect(url));
     }
-    let json = |names: &Vec<String>| serde_json::Value::from(names.clone()).to_string();
     let grant = Grant {
         id: 0,
         public_id: secret::random_token::<8>(),
@@ -267,17 +279,19 @@ pub async fn allow(
         scope: scope.to_string(),
         future: choice.future,
         share_names: choice.share_names,
-        channels: request.wanted_channels.as_ref().map(json),
+        channels: request.wanted_channels.as_deref().map(details::names_json),
         created_at: now,
         expires_at: choice.until,
+        future_view: choice.future.then(|| details::exactness_json(&choice.future_exactness)),
     };
     let grant = grants::insert(change.conn(), &grant).await?;
     for chosen in &choice.devices {
         let owned = ownerships::of_user_by_id(change.conn(), session.user, &chosen.id).await?;
         let Some(owned) = owned else { return Err(AuthorizeError::Redirect(decline(app, request))) };
-        let channels = chosen.channels.as_ref().map(json);
+        let channels = clients::channels(change.conn(), &owned.device).await?.unwrap_or_default();
+        let chosen = stored(request, chosen, &details::channels(&channels));
         let reference = secret::random_token::<16>();
-        grants::add_device(change.conn(), grant, &owned.device, &reference, channels.as_deref()).await?;
+        grants::add_device(change.conn(), grant, &owned.device, &reference, &chosen).await?;
     }
     let code = secret::random_token::<32>();
     let handle = app.keys.mac(Purpose::Token, &[code.as_bytes()]);
@@ -294,6 +308,25 @@ pub async fn allow(
     tokens::insert(change.conn(), &node).await?;
     change.commit(app).await?;
     Ok(answer_url(app, &request.redirect_uri, request.state.as_deref(), &[("code", &code)]))
+}
+
+/// A choice as it is stored, for a device with these channels.
+fn stored(request: &ConsentRequest, chosen: &ChosenDevice, channels: &[Channel]) -> Chosen {
+    let view = |channel: &Channel| match chosen.views.get(&channel.name) {
+        Some(view) => view.clone(),
+        None => request.wanted_exactness.of(channel),
+    };
+    let views = channels
+        .iter()
+        .filter(|channel| channel.direction == Direction::Data)
+        .filter(|channel| chosen.read.as_ref().is_none_or(|names| names.contains(&channel.name)))
+        .map(|channel| (channel.name.clone(), view(channel)))
+        .collect();
+    Chosen {
+        channels: chosen.read.as_deref().map(details::names_json),
+        commands: chosen.command.as_deref().map(details::names_json),
+        views: Some(details::views_json(&views)),
+    }
 }
 
 /// The owner declines: the redirect that tells the app.
@@ -352,6 +385,7 @@ pub(crate) fn is_local(host: &Host<&str>) -> bool {
 struct Wanted {
     actions: Option<Vec<Action>>,
     channels: Option<Vec<String>>,
+    exactness: Exactness,
 }
 
 /// What `authorization_details` asks for, all objects together.
@@ -359,9 +393,13 @@ fn wanted(text: &str) -> Result<Wanted, &'static str> {
     if text.len() > 16 * 1024 {
         return Err("too long");
     }
-    let objects: Vec<AuthorizationRequest> =
-        serde_json::from_str(text).map_err(|_| "not an array of mqtt objects with actions and channels")?;
-    let mut wanted = Wanted { actions: Some(Vec::new()), channels: Some(Vec::new()) };
+    let objects: Vec<AuthorizationRequest> = serde_json::from_str(text)
+        .map_err(|_| "not an array of mqtt objects with actions, channels, view")?;
+    let mut wanted = Wanted {
+        actions: Some(Vec::new()),
+        channels: Some(Vec::new()),
+        exactness: wanted_exactness(&objects),
+    };
     if objects.is_empty() {
         return Err("an empty array asks for nothing");
     }
@@ -381,6 +419,40 @@ fn wanted(text: &str) -> Result<Wanted, &'static str> {
         wanted.channels = both(wanted.channels, object.channels);
     }
     Ok(wanted)
+}
+
+/// How exactly all objects together ask to see channels: the first that names a channel speaks for it, the first that names
+/// none for the others.
+fn wanted_exactness(objects: &[AuthorizationRequest]) -> Exactness {
+    let reading = |object: &&AuthorizationRequest| {
+        object.actions.as_ref().is_none_or(|actions| actions.contains(&Action::Read))
+    };
+    let mut exactness = Exactness::default();
+    let mut spoken_for_others = false;
+    for object in objects.iter().filter(reading) {
+        let view = object.view.clone().unwrap_or_default();
+        match &object.channels {
+            Some(names) => {
+                for name in names {
+                    exactness.views.entry(name.clone()).or_insert_with(|| view.clone());
+                }
+            }
+            None if !spoken_for_others => {
+                exactness.view = view;
+                spoken_for_others = true;
+            }
+            None => {}
+        }
+    }
+    // All alike: then it is said of all.
+    let mut views = exactness.views.values();
+    if let Some(first) = views.next()
+        && views.all(|view| view == first)
+        && (!spoken_for_others || exactness.view == *first)
+    {
+        return Exactness::all(first.clone());
+    }
+    exactness
 }
 
 /// Lists that are asked for together; one without a bound makes the whole unbounded.
@@ -421,6 +493,7 @@ mod tests {
         assert_eq!(some.actions, Some(vec![Action::Read, Action::Command]));
         assert_eq!(some.channels, Some(vec!["a".into(), "b".into()]));
         assert_eq!(wanted(r#"[{"type":"mqtt"}]"#).unwrap().channels, None);
+        assert_eq!(wanted(r#"[{"type":"mqtt"}]"#).unwrap().exactness, Exactness::default());
         for bad in [
             "",
             "[]",
@@ -429,8 +502,31 @@ mod tests {
             r#"[{"type":"mqtt","actions":["publish"]}]"#,
             r##"[{"type":"mqtt","channels":["#"]}]"##,
             r#"[{"type":"mqtt","identifier":"somebody-else"}]"#,
+            r#"[{"type":"mqtt","view":{"kind":"blurred"}}]"#,
+            r#"[{"type":"mqtt","view":{"kind":"summary","window_s":61}}]"#,
+            r#"[{"type":"mqtt","view":{"kind":"filter"}}]"#,
+            r#"[{"type":"mqtt","view":"raw"}]"#,
         ] {
             assert!(wanted(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_first_object_that_names_a_channel_says_how_exactly_it_is_seen() {
+        let exactness = |text: &str| wanted(text).unwrap().exactness;
+        let rare = r#"{"kind":"filter","interval_s":60}"#;
+        let view: View = serde_json::from_str(rare).unwrap();
+        let alike = exactness(&format!(r#"[{{"type":"mqtt","channels":["a","b"],"view":{rare}}}]"#));
+        assert_eq!(alike, Exactness::all(view.clone()));
+        let apart = exactness(&format!(
+            r#"[{{"type":"mqtt","channels":["a"],"view":{rare}}},{{"type":"mqtt","channels":["a","b"]}},
+                {{"type":"mqtt","actions":["command"],"view":{rare}}}]"#
+        ));
+        assert_eq!(apart.views["a"], view);
+        assert!(apart.views["b"].is_raw() && apart.view.is_raw());
+        let others =
+            exactness(&format!(r#"[{{"type":"mqtt","view":{rare}}},{{"type":"mqtt","channels":["a"]}}]"#));
+        assert!(others.views["a"].is_raw());
+        assert_eq!(others.view, view);
     }
 }

@@ -403,9 +403,11 @@ async fn grant(
         channels: None,
         created_at: now,
         expires_at: None,
+        future_view: None,
     };
     let grant = grants::insert(change.conn(), &grant).await?;
-    grants::add_device(change.conn(), grant, &claim.device, &secret::random_token::<16>(), None).await?;
+    let (reference, whole) = (secret::random_token::<16>(), grants::Chosen::default());
+    grants::add_device(change.conn(), grant, &claim.device, &reference, &whole).await?;
     let code = Zeroizing::new(secret::random_token::<32>());
     let handle = app.keys.mac(Purpose::Token, &[code.as_bytes()]);
     let code_ends = now + app.config.lifetimes.authorization_code;

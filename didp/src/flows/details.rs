@@ -1,9 +1,12 @@
 //! `authorization_details` (RFC 9396) of a grant, once for gateways (with labels) and once for apps (without).
 
+use std::collections::BTreeMap;
+
 use oauth_wire::{Action, AuthorizationDetail, Channel, Direction, Scope, ScopeToken, View};
 
+use crate::flows::exactness::Exactness;
 use crate::store::Conn;
-use crate::store::grants::{Grant, GrantedDevice, devices};
+use crate::store::grants::{Chosen, Grant, GrantedDevice, devices};
 
 /// For whom the details are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,32 +26,98 @@ pub(crate) async fn of_grant(
     Ok(devices(conn, grant).await?.into_iter().map(|device| detail(grant, device, audience)).collect())
 }
 
-fn detail(grant: &Grant, device: GrantedDevice, audience: Audience) -> AuthorizationDetail {
+/// One device of the grant.
+pub(crate) fn detail(grant: &Grant, device: GrantedDevice, audience: Audience) -> AuthorizationDetail {
     let gateway = audience == Audience::Gateway;
-    let bounds = [names(grant.channels.as_deref()), names(device.chosen.as_deref())];
-    let actions = actions(grant);
-    let channels = channels(&device.channels)
-        .into_iter()
-        .filter(|channel| bounds.iter().flatten().all(|allowed| allowed.contains(&channel.name)))
-        .filter(|channel| {
-            grant.is_device()
-                || actions.contains(match channel.direction {
-                    Direction::Data => &Action::Read,
-                    Direction::Command => &Action::Command,
-                })
-        })
-        .collect();
+    let (channels, views) = chosen_channels(grant, &device);
     AuthorizationDetail {
         kind: AuthorizationDetail::TYPE.into(),
         identifier: gateway.then_some(device.label),
         title: (!grant.is_device()).then_some(device.model),
         name: if gateway || !grant.share_names { None } else { device.name },
-        actions,
+        actions: actions(grant),
         channels,
         view: View::Raw,
-        views: std::collections::BTreeMap::new(),
+        views,
         reference: (!grant.is_device()).then_some(device.reference),
     }
+}
+
+/// The channels of a granted device, and how exactly they are seen where that is not every value as it is.
+fn chosen_channels(grant: &Grant, device: &GrantedDevice) -> (Vec<Channel>, BTreeMap<String, View>) {
+    let all = channels(&device.channels);
+    if grant.is_device() {
+        return (all, BTreeMap::new());
+    }
+    let chosen = &device.chosen;
+    let views: Option<BTreeMap<String, View>> = match chosen.views.as_deref().map(serde_json::from_str) {
+        None => None,
+        Some(Ok(views)) => Some(views),
+        Some(Err(_)) => return (Vec::new(), BTreeMap::new()),
+    };
+    let (asked, readable) = (names(grant.channels.as_deref()), names(chosen.channels.as_deref()));
+    let commandable = names(chosen.commands.as_deref()).or_else(|| readable.clone());
+    let actions = actions(grant);
+    let may = |channel: &Channel| match channel.direction {
+        Direction::Data => {
+            actions.contains(&Action::Read)
+                && readable.as_ref().is_none_or(|names| names.contains(&channel.name))
+                && views.as_ref().is_none_or(|views| views.contains_key(&channel.name))
+        }
+        Direction::Command => {
+            actions.contains(&Action::Command)
+                && commandable.as_ref().is_none_or(|names| names.contains(&channel.name))
+        }
+    };
+    let granted: Vec<Channel> = all
+        .into_iter()
+        .filter(|channel| asked.as_ref().is_none_or(|names| names.contains(&channel.name)) && may(channel))
+        .collect();
+    let is_read = |name: &str| {
+        granted.iter().any(|channel| channel.direction == Direction::Data && channel.name == name)
+    };
+    let views = views
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(name, view)| !view.is_raw() && is_read(name))
+        .collect();
+    (granted, views)
+}
+
+/// How exactly devices are seen that join a grant; `None` if they do not join, or if that cannot be read.
+pub(crate) fn future(grant: &Grant) -> Option<Exactness> {
+    match grant.future_view.as_deref() {
+        _ if !grant.future => None,
+        None => Some(Exactness::default()),
+        Some(json) => serde_json::from_str(json).ok(),
+    }
+}
+
+/// What an app gets of a device with these channels that joins its grant; `None` if it cannot be read how exactly.
+pub(crate) fn joining(grant: &Grant, channels: &[Channel]) -> Option<Chosen> {
+    let exactness = future(grant)?;
+    let views = channels
+        .iter()
+        .filter(|channel| channel.direction == Direction::Data)
+        .map(|channel| (channel.name.clone(), exactness.of(channel)))
+        .collect();
+    Some(Chosen { views: Some(views_json(&views)), ..Chosen::default() })
+}
+
+/// A list of names as it is stored.
+pub(crate) fn names_json(names: &[String]) -> String {
+    serde_json::Value::from(names).to_string()
+}
+
+/// What is said of devices that join, as it is stored.
+pub(crate) fn exactness_json(exactness: &Exactness) -> String {
+    serde_json::to_string(exactness).unwrap_or_default()
+}
+
+/// Views as they are stored.
+pub(crate) fn views_json(views: &BTreeMap<String, View>) -> String {
+    // Strings and checked numbers always have a JSON form.
+    serde_json::to_string(views).unwrap_or_default()
 }
 
 fn actions(grant: &Grant) -> Vec<Action> {
@@ -95,14 +164,19 @@ mod tests {
             channels: None,
             created_at: 0,
             expires_at: None,
+            future_view: None,
         }
     }
 
-    fn device(chosen: Option<&str>) -> GrantedDevice {
+    fn device(channels: Option<&str>) -> GrantedDevice {
+        choosing(Chosen { channels: channels.map(str::to_owned), ..Chosen::default() })
+    }
+
+    fn choosing(chosen: Chosen) -> GrantedDevice {
         GrantedDevice {
             device: "secret-client-id".into(),
             reference: "ref".into(),
-            chosen: chosen.map(str::to_owned),
+            chosen,
             label: "label".into(),
             name: Some("Kitchen".into()),
             model: "Thermostat".into(),
@@ -143,6 +217,62 @@ mod tests {
         assert_eq!(channel_names(&bounded), ["heater"]);
         let unreadable = detail(&grant, device(Some("nonsense")), Audience::Gateway);
         assert!(unreadable.channels.is_empty());
+    }
+
+    #[test]
+    fn reading_and_commanding_have_bounds_of_their_own() {
+        let both = r#"[{"name":"heater","direction":"data"},{"name":"heater","direction":"command"}]"#;
+        let list = |names: &str| Some(names.to_owned());
+        let told = |chosen: Chosen| {
+            let device = GrantedDevice { channels: both.into(), ..choosing(chosen) };
+            let detail = detail(&grant("app", "data:subscribe command:publish"), device, Audience::App);
+            (detail.readable().count(), detail.commandable().count())
+        };
+        let none = Chosen::default();
+        assert_eq!(
+            told(Chosen { channels: list("[]"), commands: list(r#"["heater"]"#), ..none.clone() }),
+            (0, 1)
+        );
+        assert_eq!(
+            told(Chosen { channels: list(r#"["heater"]"#), commands: list("[]"), ..none.clone() }),
+            (1, 0)
+        );
+        assert_eq!(told(Chosen { channels: list(r#"["heater"]"#), ..none.clone() }), (1, 1));
+        assert_eq!(told(Chosen { commands: list("nonsense"), ..none }), (1, 0));
+    }
+
+    #[test]
+    fn views_are_told_to_both_and_what_has_none_is_not_readable() {
+        let views = r#"{"temperature":{"kind":"coarsening","round":1.0},"humidity":{"kind":"raw"},"heater":{"kind":"raw"}}"#;
+        let device = |views: &str| choosing(Chosen { views: Some(views.into()), ..Chosen::default() });
+        let grant = grant("app", "data:subscribe command:publish");
+        for audience in [Audience::Gateway, Audience::App] {
+            let told = detail(&grant, device(views), audience);
+            assert_eq!(channel_names(&told), ["temperature", "humidity", "heater"]);
+            assert!(told.view.is_raw());
+            assert_eq!(told.views.keys().collect::<Vec<_>>(), ["temperature"]);
+        }
+        let only = detail(&grant, device(r#"{"humidity":{"kind":"raw"}}"#), Audience::Gateway);
+        assert_eq!(channel_names(&only), ["humidity", "heater"]);
+        for unreadable in
+            ["", "nonsense", "[]", r#"{"temperature":{"kind":"blurred"}}"#, r#"{"temperature":{}}"#]
+        {
+            let told = detail(&grant, device(unreadable), Audience::Gateway);
+            assert!(told.channels.is_empty() && told.views.is_empty(), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_joins_is_seen_as_exactly_as_was_said() {
+        let mut grant = Grant { future: true, ..grant("app", "data:subscribe") };
+        let channels = channels(&device(None).channels);
+        let views = |grant: &Grant| joining(grant, &channels).map(|chosen| chosen.views.unwrap_or_default());
+        assert_eq!(views(&grant).unwrap(), r#"{"humidity":{"kind":"raw"},"temperature":{"kind":"raw"}}"#);
+        grant.future_view =
+            Some(r#"{"view":{"kind":"raw"},"views":{"humidity":{"kind":"filter","interval_s":60}}}"#.into());
+        assert!(views(&grant).unwrap().contains(r#""humidity":{"kind":"filter","interval_s":60}"#));
+        grant.future_view = Some("nonsense".into());
+        assert_eq!(views(&grant), None);
     }
 
     #[test]

@@ -113,6 +113,7 @@ pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantL
         return Ok(list);
     };
     list.rev = pseudonym.rev;
+    list.state_share = Some(secret::encode(&pseudonym.state_share));
     for grant in grants::of_user_at(&mut snapshot, user, &gateway.client_id, app.clock.now()).await? {
         list.grants.push(GrantEntry {
             authorization_details: details::of_grant(&mut snapshot, &grant, Audience::Gateway).await?,

@@ -5,6 +5,7 @@ use service::secret;
 use crate::flows::Refusal;
 use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
+use crate::flows::details;
 use crate::state::App;
 use crate::store::claims::{self, Claim};
 use crate::store::ownerships::{self, Ownership};
@@ -28,12 +29,13 @@ pub(crate) async fn complete(app: &App, change: &mut Change, device: &str) -> Re
     }
     ownerships::set_state(change.conn(), device, "active").await?;
     let mut gateways = vec![grant.gateway.clone()];
-    for id in grants::joining(change.conn(), owned.user_id).await? {
-        grants::add_device(change.conn(), id, device, &secret::random_token::<16>(), None).await?;
-        if let Some(joined) = grants::get(change.conn(), id).await?
-            && !gateways.contains(&joined.gateway)
-        {
-            gateways.push(joined.gateway);
+    let channels = details::channels(&clients::channels(change.conn(), device).await?.unwrap_or_default());
+    for app in grants::joining(change.conn(), owned.user_id).await? {
+        // How exactly it may be seen cannot be read: then it is not seen.
+        let Some(chosen) = details::joining(&app, &channels) else { continue };
+        grants::add_device(change.conn(), app.id, device, &secret::random_token::<16>(), &chosen).await?;
+        if !gateways.contains(&app.gateway) {
+            gateways.push(app.gateway);
         }
     }
     notice(change, &owned, NoticeKind::Claimed, now).await?;

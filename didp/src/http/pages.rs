@@ -8,6 +8,7 @@ mod account;
 mod assets;
 mod claim;
 mod consent;
+mod exactness;
 mod failure;
 mod form;
 mod login;
@@ -51,6 +52,7 @@ pub fn routes() -> Router<App> {
         .route("/account", get(account::overview))
         .route("/account/devices/{id}/release", get(account::ask_release).post(account::release))
         .route("/account/devices/{id}/name", post(account::rename))
+        .route("/account/apps/{id}/change", post(account::change_app))
         .route("/account/apps/{id}/withdraw", post(account::withdraw))
         .route("/assets/{file}", get(assets::file))
         .layer(DefaultBodyLimit::max(MAX_FORM))

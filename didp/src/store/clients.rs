@@ -127,6 +127,14 @@ pub async fn by_idempotency(conn: &mut Conn, key: &[u8]) -> sqlx::Result<Option<
     sqlx::query_as("SELECT * FROM clients WHERE idempotency = ?").bind(key).fetch_optional(conn).await
 }
 
+/// What a device can tell and do: a JSON array of channels.
+pub async fn channels(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("SELECT channels FROM devices WHERE client_id = ?")
+        .bind(client_id)
+        .fetch_optional(conn)
+        .await
+}
+
 /// How many clients this registrar has.
 pub async fn count(conn: &mut Conn, registrar: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar("SELECT count(*) FROM clients WHERE registrar = ?")

@@ -35,6 +35,8 @@ pub struct Grant {
     pub created_at: i64,
     /// Unix seconds; none means no end.
     pub expires_at: Option<i64>,
+    /// JSON: how exactly devices that join are seen; none means every value as it is.
+    pub future_view: Option<String>,
 }
 
 impl Grant {
@@ -44,6 +46,18 @@ impl Grant {
     }
 }
 
+/// What an owner chose of one device. Lists and objects are JSON.
+#[derive(Debug, Clone, Default, FromRow)]
+pub struct Chosen {
+    /// Names of the channels that may be read, and commanded if `commands` is missing; none means all.
+    #[sqlx(rename = "chosen")]
+    pub channels: Option<String>,
+    /// Names of the channels that may be commanded.
+    pub commands: Option<String>,
+    /// A view for each channel that may be read; none means every value as it is.
+    pub views: Option<String>,
+}
+
 /// One device in a grant, with what the answers need of it.
 #[derive(Debug, Clone, FromRow)]
 pub struct GrantedDevice {
@@ -51,8 +65,9 @@ pub struct GrantedDevice {
     pub device: String,
     /// Random for this grant and device.
     pub reference: String,
-    /// JSON array of channel names that bounds this device; none means all.
-    pub chosen: Option<String>,
+    /// What of it was chosen.
+    #[sqlx(flatten)]
+    pub chosen: Chosen,
     /// The device's label.
     pub label: String,
     /// What the owner calls it.
@@ -67,7 +82,8 @@ pub struct GrantedDevice {
 pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "INSERT INTO grants (public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names,
-             channels, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             channels, created_at, expires_at, future_view)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&grant.public_id)
     .bind(&grant.sid)
@@ -82,6 +98,7 @@ pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
     .bind(&grant.channels)
     .bind(grant.created_at)
     .bind(grant.expires_at)
+    .bind(&grant.future_view)
     .fetch_one(conn)
     .await
 }
@@ -136,8 +153,8 @@ pub async fn apps_of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<
 }
 
 /// An owner's grants to apps that later devices join.
-pub async fn joining(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar("SELECT id FROM grants WHERE user_id = ? AND kind = 'app' AND future = 1")
+pub async fn joining(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<Grant>> {
+    sqlx::query_as("SELECT * FROM grants WHERE user_id = ? AND kind = 'app' AND future = 1")
         .bind(user)
         .fetch_all(conn)
         .await
@@ -164,18 +181,61 @@ pub async fn add_device(
     grant: i64,
     device: &str,
     reference: &str,
-    chosen: Option<&str>,
+    chosen: &Chosen,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO grant_devices (grant_id, device, reference, channels) VALUES (?, ?, ?, ?)
-         ON CONFLICT (grant_id, device) DO NOTHING",
+        "INSERT INTO grant_devices (grant_id, device, reference, channels, commands, views)
+         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (grant_id, device) DO NOTHING",
     )
     .bind(grant)
     .bind(device)
     .bind(reference)
-    .bind(chosen)
+    .bind(&chosen.channels)
+    .bind(&chosen.commands)
+    .bind(&chosen.views)
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Replaces what was chosen of a device that is in a grant.
+pub async fn choose(conn: &mut Conn, grant: i64, device: &str, chosen: &Chosen) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE grant_devices SET channels = ?, commands = ?, views = ? WHERE grant_id = ? AND device = ?",
+    )
+    .bind(&chosen.channels)
+    .bind(&chosen.commands)
+    .bind(&chosen.views)
+    .bind(grant)
+    .bind(device)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes a device out of one grant.
+pub async fn drop_device(conn: &mut Conn, grant: i64, device: &str) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM grant_devices WHERE grant_id = ? AND device = ?")
+        .bind(grant)
+        .bind(device)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Says whether devices that are claimed later join, and how exactly they are seen then.
+pub async fn set_future(
+    conn: &mut Conn,
+    grant: i64,
+    future: bool,
+    future_view: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE grants SET future = ?, future_view = ? WHERE id = ?")
+        .bind(future)
+        .bind(future_view)
+        .bind(grant)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -188,7 +248,7 @@ pub async fn remove_device(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
 /// The devices of a grant whose claims are complete (of a device's own grant: the device itself, always).
 pub async fn devices(conn: &mut Conn, grant: &Grant) -> sqlx::Result<Vec<GrantedDevice>> {
     sqlx::query_as(
-        "SELECT g.device, g.reference, g.channels AS chosen, o.label, o.name, c.name AS model, d.channels
+        "SELECT g.device, g.reference, g.channels AS chosen, g.commands, g.views, o.label, o.name, c.name AS model, d.channels
          FROM grant_devices g JOIN ownerships o ON o.device = g.device AND o.user_id = ?1
          JOIN clients c ON c.client_id = g.device JOIN devices d ON d.client_id = g.device
          WHERE g.grant_id = ?2 AND (o.state <> 'pending' OR ?3) ORDER BY o.since, o.label",

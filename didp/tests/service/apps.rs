@@ -111,7 +111,7 @@ async fn the_owner_cannot_be_made_to_grant_more_than_was_asked() {
     let request = authorize::check(&didp.app, &parameters).await.unwrap();
     let id = authorize::devices(&didp.app, &anna).await.unwrap()[0].id.clone();
     let all = || Choice {
-        devices: vec![ChosenDevice { id: id.clone(), channels: None }],
+        devices: vec![ChosenDevice { id: id.clone(), ..ChosenDevice::default() }],
         read: true,
         command: true,
         ..Choice::default()
@@ -210,8 +210,9 @@ async fn a_device_claimed_later_joins_and_a_released_one_leaves() {
     let (_device, _mqtt, _) = didp.claimed(&anna).await;
     assert_eq!(didp.introspect(&access).await["authorization_details"].as_array().unwrap().len(), 1);
     let overview = account::overview(&didp.app, &anna).await.unwrap();
-    assert_eq!(overview.apps[0].devices[0].read, ["Temperature"]);
-    assert_eq!(overview.apps[0].devices[0].command, ["Heater"]);
+    let names: Vec<&str> =
+        overview.apps[0].devices[0].channels.iter().map(|channel| channel.name.as_str()).collect();
+    assert_eq!(names, ["temperature", "heater"]);
     assert!(account::release(&didp.app, &anna, &overview.devices[0].id).await.unwrap());
     assert_eq!(didp.introspect(&access).await["authorization_details"], json!([]));
 }

@@ -283,10 +283,14 @@ impl Didp {
         let request = authorize::check(&self.app, &client.request(verifier)).await.unwrap();
         let devices = authorize::devices(&self.app, owner).await.unwrap();
         let choice = Choice {
-            devices: devices.into_iter().map(|d| ChosenDevice { id: d.id, channels: None }).collect(),
+            devices: devices
+                .into_iter()
+                .map(|d| ChosenDevice { id: d.id, ..ChosenDevice::default() })
+                .collect(),
             read: true,
             command: true,
             future: true,
+            future_exactness: request.wanted_exactness.clone(),
             share_names: true,
             until,
         };

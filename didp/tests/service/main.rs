@@ -15,3 +15,4 @@ mod program;
 mod registration;
 mod schedules;
 mod tokens;
+mod views;

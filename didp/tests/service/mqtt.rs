@@ -272,11 +272,10 @@ async fn a_client_that_asks_too_fast_is_cut() {
     let didp = Didp::start().await;
     let device = didp.device("code").await;
     let mut mqtt = didp.connect(&device).await;
-    for _ in 0..200 {
-        mqtt.publish("$oauth/revoke", b"{\"token\":\"x\"}", Properties::EMPTY).await;
-    }
     let mut answers = 0;
+    // One at a time: what a server leaves unread when it closes resets the connection, and the goodbye with it.
     let end = loop {
+        mqtt.publish("$oauth/revoke", b"{\"token\":\"x\"}", Properties::EMPTY).await;
         match mqtt.next().await {
             Came::Publish { .. } => answers += 1,
             other => break other,

@@ -60,7 +60,7 @@ async fn checklist_21_owners_change_only_what_is_theirs() {
     let overview = account::overview(&didp.app, &anna).await.unwrap();
     let (device, app) = (overview.devices[0].id.clone(), overview.apps[0].id.clone());
     assert!(
-        (overview.apps[0].verified, overview.apps[0].future, overview.apps[0].shares_names)
+        (overview.apps[0].verified, overview.apps[0].future.is_some(), overview.apps[0].shares_names)
             == (true, true, true)
     );
 

@@ -4,17 +4,29 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, StatusCode};
 
+use oauth_wire::Direction;
+
+use super::exactness::{self, About};
 use super::failure::Failure;
 use super::form::{self, Fields};
 use super::segment::Segment;
 use super::session::{self, Owner};
-use super::views::{Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, render};
+use super::views::{
+    Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, SeenChannel,
+    ToldChannel, render,
+};
 use super::words::{ENGLISH, Words, stamp};
-use crate::flows::account::{self, AppView, DeviceView, NoticeKind, NoticeView};
+use crate::flows::account::{
+    self, AppDeviceView, AppView, Changed, DeviceView, KeptDevice, Narrowing, NoticeKind, NoticeView,
+};
+use crate::flows::exactness::{offers, offers_for_later};
 use crate::state::App;
 
 /// A theft alarm stands on top of the page for so long, in seconds.
 const ALARM: i64 = 30 * 86_400;
+
+/// What the choice for devices that are added later begins with in a form.
+const LATER: &str = "later";
 
 /// `GET /`.
 pub(super) async fn home() -> Redirect {
@@ -28,13 +40,25 @@ pub(super) async fn overview(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let w = &ENGLISH;
-    let view = account::overview(&app, &owner.session).await?;
     let done = match query.as_deref() {
         Some("released") => Some(w.done_released),
         Some("withdrawn") => Some(w.done_withdrawn),
         Some("renamed") => Some(w.done_renamed),
+        Some("changed") => Some(w.done_changed),
         _ => None,
     };
+    page(&app, &owner, StatusCode::OK, done, None).await
+}
+
+async fn page(
+    app: &App,
+    owner: &Owner,
+    status: StatusCode,
+    done: Option<&str>,
+    problem: Option<&str>,
+) -> Result<Response, Failure> {
+    let w = &ENGLISH;
+    let view = account::overview(app, &owner.session).await?;
     let since = app.clock.now() - ALARM;
     let alarms = standing_alarm(&view.notices, since)
         .map(|notice| Alarm {
@@ -47,15 +71,16 @@ pub(super) async fn overview(
         .collect();
     let page = Account {
         w,
-        frame: Frame::of(&owner),
+        frame: Frame::of(owner),
         csrf: &owner.csrf,
         done,
+        problem,
         alarms,
         devices: view.devices.into_iter().map(|device| own_device(w, device)).collect(),
-        apps: view.apps.into_iter().map(|app| own_app(w, app)).collect(),
+        apps: view.apps.into_iter().enumerate().map(|(at, app)| own_app(w, at, app)).collect(),
         notices: view.notices.iter().take(20).map(|notice| line(w, notice)).collect(),
     };
-    render(StatusCode::OK, &page)
+    render(status, &page)
 }
 
 /// The latest theft alarm since then, unless what it concerns was claimed or allowed again after it. Newest notices first.
@@ -84,24 +109,68 @@ fn own_device(w: &Words, device: DeviceView) -> OwnDevice {
     }
 }
 
-fn own_app(w: &Words, app: AppView) -> OwnApp {
+fn own_app(w: &Words, at: usize, app: AppView) -> OwnApp {
     let mut facts = vec![w.fact_since.with(w.day(app.granted_at))];
     facts.push(match app.until {
         Some(until) => w.fact_until.with(w.moment(until)),
         None => w.fact_until_withdrawn.to_owned(),
     });
-    if app.future {
-        facts.push(w.fact_future.to_owned());
+    if let Some(future) = &app.future {
+        facts.push(w.fact_future.with(exactness::of_later(w, future)));
     }
     if app.shares_names {
         facts.push(w.fact_names.to_owned());
     }
-    let devices = app
-        .devices
-        .into_iter()
-        .map(|device| AppDevice { title: device.title, readings: device.read, commands: device.command })
-        .collect();
-    OwnApp { id: app.id, name: app.app_name, host: app.app_host, verified: app.verified, devices, facts }
+    let later = app.future.as_ref().map(|future| {
+        let about = About {
+            id: format!("later-{at}"),
+            key: LATER,
+            label: w.how_exactly_later.to_owned(),
+            unit: None,
+            special: |_, words| words,
+        };
+        exactness::select_later(w, about, future, future)
+    });
+    let devices = app.devices.into_iter().enumerate().map(|(nth, device)| {
+        let id = format!("view-{at}-{nth}");
+        app_device(w, &id, device)
+    });
+    OwnApp {
+        devices: devices.collect(),
+        id: app.id,
+        name: app.app_name,
+        host: app.app_host,
+        verified: app.verified,
+        facts,
+        later,
+    }
+}
+
+/// What an app has of one device; `page_id` is where its selects' ids begin.
+fn app_device(w: &Words, page_id: &str, device: AppDeviceView) -> AppDevice {
+    let (mut readings, mut commands) = (Vec::new(), Vec::new());
+    for channel in &device.channels {
+        let (value, title) = (form::channel(&device.id, channel), w.channel(channel));
+        if channel.direction == Direction::Command {
+            commands.push(ToldChannel { value, title });
+            continue;
+        }
+        let now = device.view_of(&channel.name);
+        let about = About {
+            id: format!("{page_id}-{}", readings.len()),
+            key: &value,
+            label: title.clone(),
+            unit: channel.unit.as_deref(),
+            special: |_, words| words,
+        };
+        readings.push(SeenChannel {
+            select: exactness::select(w, about, &offers(channel, &now), &now),
+            exactly: exactness::of_channel(w, channel, &now),
+            value,
+            title,
+        });
+    }
+    AppDevice { id: device.id, title: device.title, readings, commands }
 }
 
 fn line(w: &Words, notice: &NoticeView) -> Notice {
@@ -111,6 +180,7 @@ fn line(w: &Words, notice: &NoticeView) -> Notice {
         NoticeKind::Released => w.notice_released,
         NoticeKind::AppAllowed => w.notice_allowed,
         NoticeKind::AppWithdrawn => w.notice_withdrawn,
+        NoticeKind::AppChanged => w.notice_changed,
         NoticeKind::DeviceSuspended => w.notice_suspended,
     };
     Notice {
@@ -174,6 +244,63 @@ pub(super) async fn withdraw(
 ) -> Result<Response, Failure> {
     session::check_post(&app, &headers, &owner, &fields)?;
     changed(account::withdraw(&app, &owner.session, &id).await?, "withdrawn")
+}
+
+/// `POST /account/apps/{id}/change`: what the app keeps, and how exactly it sees it.
+pub(super) async fn change_app(
+    State(app): State<App>,
+    Segment(id): Segment,
+    owner: Owner,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    session::check_post(&app, &headers, &owner, &fields)?;
+    let view = account::app(&app, &owner.session, &id).await?.ok_or(Failure::NotFound)?;
+    let narrowing = narrowing(&view, &fields)?;
+    match account::change_app(&app, &owner.session, &id, &narrowing).await? {
+        Changed::Done => changed(true, "changed"),
+        Changed::Unknown => Err(Failure::NotFound),
+        Changed::Nothing => {
+            page(&app, &owner, StatusCode::UNPROCESSABLE_ENTITY, None, Some(ENGLISH.nothing_left)).await
+        }
+    }
+}
+
+/// What a form leaves an app that has all this. Only what was offered for a channel is accepted for it.
+fn narrowing(app: &AppView, fields: &Fields) -> Result<Narrowing, Failure> {
+    let all = |name| -> Vec<String> { fields.all(name).map(str::to_owned).collect() };
+    let (shown, ticked, channels, views) = (all("shown"), all("device"), all("channel"), all("view"));
+    let mut narrowing = Narrowing::default();
+    for device in app.devices.iter().filter(|device| shown.contains(&device.id)) {
+        if !ticked.contains(&device.id) {
+            narrowing.gone.push(device.id.clone());
+            continue;
+        }
+        let mut kept = KeptDevice { id: device.id.clone(), ..KeptDevice::default() };
+        for channel in &device.channels {
+            let key = form::channel(&device.id, channel);
+            if !channels.contains(&key) {
+                continue;
+            }
+            match channel.direction {
+                Direction::Command => kept.command.push(channel.name.clone()),
+                Direction::Data => {
+                    let now = device.view_of(&channel.name);
+                    let offers = offers(channel, &now);
+                    let picked = exactness::picked(&offers, &views, &key)?;
+                    let view = picked.map_or(now, |offer| offer.view.clone());
+                    kept.read.insert(channel.name.clone(), view);
+                }
+            }
+        }
+        narrowing.devices.push(kept);
+    }
+    if let (Some(now), true) = (&app.future, fields.one("future")?.is_some()) {
+        let offers = offers_for_later(now);
+        let picked = exactness::picked(&offers, &all("later"), LATER)?;
+        narrowing.future = Some(picked.map_or_else(|| now.clone(), |offer| offer.for_later(now)));
+    }
+    Ok(narrowing)
 }
 
 /// Back to the overview, which says what was done.

@@ -5,22 +5,29 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use oauth_wire::{Channel, Direction};
+use oauth_wire::{Channel, Direction, View};
 use service::secret;
 use url::Url;
 
 use super::POLICY;
+use super::exactness::{self, About};
 use super::failure::Failure;
-use super::form::Fields;
+use super::form::{self, Fields};
 use super::session::{self, MAX_NEXT, Owner, Visitor};
-use super::views::{AskingApp, Consent, Frame, OfferedChannel, OfferedDevice, UntilOption, render};
+use super::views::{
+    AskingApp, Consent, Frame, OfferedChannel, OfferedDevice, UntilOption, ViewSelect, render,
+};
 use super::words::{ENGLISH, Words};
 use crate::flows::authorize::{
     self, AuthorizeError, Choice, ChosenDevice, ConsentRequest, OwnedDevice, PageError,
 };
+use crate::flows::exactness::{Exactness, offers, offers_for_later};
 use crate::state::App;
 
 const DAY: i64 = 86_400;
+
+/// What the choice for devices that are added later begins with in the form.
+const LATER: &str = "later";
 
 /// One choice of "allowed until".
 struct Span {
@@ -85,7 +92,7 @@ pub(super) async fn decide(
         "allow" => {
             let picked = Picked::read(&request, &fields)?;
             let devices = authorize::devices(&app, &owner.session).await?;
-            let choice = picked.choice(&request, &devices, app.clock.now());
+            let choice = picked.choice(&request, &devices, app.clock.now())?;
             if let Some(problem) = problem(&choice, &ENGLISH) {
                 return page(&app, &owner, &request, query, &picked, devices, Some(problem));
             }
@@ -119,9 +126,13 @@ struct Picked {
     read: bool,
     command: bool,
     devices: Vec<String>,
-    /// Device and channel, as the form carries them: `<device> <channel>`.
+    /// Devices' channels, as [`form::channel`] writes them.
     channels: Vec<String>,
+    /// How exactly: such a pair and the id of an offer each. Where nothing is said, it is as the app asks.
+    views: Vec<String>,
     future: bool,
+    /// The same for devices that are added later: [`LATER`] and the id of an offer.
+    later: Vec<String>,
     share_names: bool,
     until: &'static str,
 }
@@ -141,10 +152,12 @@ impl Picked {
             devices: fitting().map(|(device, _)| device.id.clone()).collect(),
             channels: fitting()
                 .flat_map(|(device, channels)| {
-                    channels.into_iter().map(|channel| pair(&device.id, &channel.name))
+                    channels.into_iter().map(|channel| form::channel(&device.id, channel))
                 })
                 .collect(),
+            views: Vec::new(),
             future: false,
+            later: Vec::new(),
             share_names: false,
             until: UNTIL[0].value,
         }
@@ -158,6 +171,8 @@ impl Picked {
             command: request.wants_command && fields.all("may").any(|what| what == "command"),
             devices: owned("device"),
             channels: owned("channel"),
+            views: owned("view"),
+            later: owned("later"),
             future: fields.one("future")?.is_some(),
             share_names: fields.one("share_names")?.is_some(),
             until: UNTIL.iter().find(|span| span.value == until).ok_or(Failure::Malformed)?.value,
@@ -166,33 +181,60 @@ impl Picked {
 
     /// What the ticks come to: of each ticked device the ticked channels that the app asked for and that the ticked kinds of
     /// access are about. A device without any is left out.
-    fn choice(&self, request: &ConsentRequest, devices: &[OwnedDevice], now: i64) -> Choice {
-        let chosen = |device: &OwnedDevice| -> Vec<String> {
-            offered(request, device)
-                .into_iter()
-                .filter(|channel| match channel.direction {
-                    Direction::Data => self.read,
-                    Direction::Command => self.command,
-                })
-                .filter(|channel| self.channels.contains(&pair(&device.id, &channel.name)))
-                .map(|channel| channel.name.clone())
-                .collect()
-        };
+    fn choice(&self, request: &ConsentRequest, devices: &[OwnedDevice], now: i64) -> Result<Choice, Failure> {
+        let mut chosen = Vec::new();
+        for device in devices.iter().filter(|device| self.devices.contains(&device.id)) {
+            let mut one = ChosenDevice { id: device.id.clone(), ..ChosenDevice::default() };
+            let (mut read, mut command) = (Vec::new(), Vec::new());
+            for channel in offered(request, device) {
+                if !self.channels.contains(&form::channel(&device.id, channel)) {
+                    continue;
+                }
+                match channel.direction {
+                    Direction::Data if self.read => {
+                        one.views.insert(channel.name.clone(), self.view(request, device, channel)?);
+                        read.push(channel.name.clone());
+                    }
+                    Direction::Command if self.command => command.push(channel.name.clone()),
+                    Direction::Data | Direction::Command => {}
+                }
+            }
+            if !read.is_empty() || !command.is_empty() {
+                (one.read, one.command) = (Some(read), Some(command));
+                chosen.push(one);
+            }
+        }
         let seconds = UNTIL.iter().find(|span| span.value == self.until).and_then(|span| span.seconds);
-        Choice {
-            devices: devices
-                .iter()
-                .filter(|device| self.devices.contains(&device.id))
-                .map(|device| (device, chosen(device)))
-                .filter(|(_, channels)| !channels.is_empty())
-                .map(|(device, channels)| ChosenDevice { id: device.id.clone(), channels: Some(channels) })
-                .collect(),
+        Ok(Choice {
+            devices: chosen,
             read: self.read,
             command: self.command,
             future: self.future,
+            future_exactness: self.future_exactness(request)?,
             share_names: self.share_names,
             until: seconds.map(|seconds| now + seconds),
-        }
+        })
+    }
+
+    /// How exactly a channel is to be seen.
+    fn view(
+        &self,
+        request: &ConsentRequest,
+        device: &OwnedDevice,
+        channel: &Channel,
+    ) -> Result<View, Failure> {
+        let asked = request.wanted_exactness.of(channel);
+        let offers = offers(channel, &asked);
+        let picked = exactness::picked(&offers, &self.views, &form::channel(&device.id, channel))?;
+        Ok(picked.map_or(asked, |offer| offer.view.clone()))
+    }
+
+    /// How exactly devices are to be seen that are added later.
+    fn future_exactness(&self, request: &ConsentRequest) -> Result<Exactness, Failure> {
+        let offers = offers_for_later(&request.wanted_exactness);
+        let picked = exactness::picked(&offers, &self.later, LATER)?;
+        let asked = &request.wanted_exactness;
+        Ok(picked.map_or_else(|| asked.clone(), |offer| offer.for_later(asked)))
     }
 }
 
@@ -202,10 +244,6 @@ fn problem(choice: &Choice, w: &'static Words) -> Option<&'static str> {
         return Some(w.choose_an_action);
     }
     (choice.devices.is_empty() && !choice.future).then_some(w.choose_something)
-}
-
-fn pair(device: &str, channel: &str) -> String {
-    format!("{device} {channel}")
 }
 
 /// The channels of a device that the app asks for.
@@ -223,6 +261,23 @@ fn offered<'d>(request: &ConsentRequest, device: &'d OwnedDevice) -> Vec<&'d Cha
         .collect()
 }
 
+/// The choice for devices that are added later, if the app asks for readings.
+fn later(w: &Words, request: &ConsentRequest, picked: &Picked) -> Result<Option<ViewSelect>, Failure> {
+    if !request.wants_read {
+        return Ok(None);
+    }
+    let asked = &request.wanted_exactness;
+    let about = About {
+        id: "later".to_owned(),
+        key: LATER,
+        label: w.how_exactly_later.to_owned(),
+        unit: None,
+        special: |w, words| w.it_asks.with(words),
+    };
+    let now = picked.future_exactness(request)?;
+    Ok(Some(exactness::select_later(w, about, asked, &now)))
+}
+
 fn page(
     app: &App,
     owner: &Owner,
@@ -233,11 +288,25 @@ fn page(
     problem: Option<&'static str>,
 ) -> Result<Response, Failure> {
     let w = &ENGLISH;
-    let devices = devices
-        .iter()
-        .map(|device| (device, offered(request, device)))
-        .filter(|(_, channels)| !channels.is_empty())
-        .map(|(device, channels)| OfferedDevice {
+    let mut shown = Vec::new();
+    for (at, device) in devices.iter().enumerate() {
+        let channels = offered(request, device);
+        if channels.is_empty() {
+            continue;
+        }
+        let mut selects = Vec::new();
+        for channel in channels.iter().filter(|channel| channel.direction == Direction::Data) {
+            let about = About {
+                id: format!("view-{at}-{}", selects.len()),
+                key: &form::channel(&device.id, channel),
+                label: w.channel(channel),
+                unit: channel.unit.as_deref(),
+                special: |w, words| w.it_asks.with(words),
+            };
+            let offers = offers(channel, &request.wanted_exactness.of(channel));
+            selects.push(exactness::select(w, about, &offers, &picked.view(request, device, channel)?));
+        }
+        shown.push(OfferedDevice {
             id: device.id.clone(),
             title: device.name.clone().unwrap_or_else(|| device.model.clone()),
             model: device.model.clone(),
@@ -246,14 +315,15 @@ fn page(
             channels: channels
                 .into_iter()
                 .map(|channel| OfferedChannel {
-                    name: channel.name.clone(),
+                    value: form::channel(&device.id, channel),
                     title: w.channel(channel),
                     is_command: channel.direction == Direction::Command,
-                    chosen: picked.channels.contains(&pair(&device.id, &channel.name)),
+                    chosen: picked.channels.contains(&form::channel(&device.id, channel)),
                 })
                 .collect(),
-        })
-        .collect();
+            selects,
+        });
+    }
     let view = Consent {
         w,
         frame: Frame::of(owner),
@@ -276,8 +346,9 @@ fn page(
         wants_command: request.wants_command,
         read: picked.read,
         command: picked.command,
-        devices,
+        devices: shown,
         future: picked.future,
+        later: later(w, request, picked)?,
         until: UNTIL
             .iter()
             .map(|span| UntilOption {

@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use http::header;
+use oauth_wire::{Channel, Direction};
 
 use super::failure::Failure;
 use crate::state::App;
@@ -53,6 +54,15 @@ impl FromRequest<App> for Fields {
         let body = Bytes::from_request(request, app).await.map_err(|_| Failure::Malformed)?;
         Ok(Fields::parse(&body))
     }
+}
+
+/// A device's channel as a form carries it: like a topic, because a reading and a command may have the same name.
+pub(super) fn channel(device: &str, channel: &Channel) -> String {
+    let letter = match channel.direction {
+        Direction::Data => 'd',
+        Direction::Command => 'c',
+    };
+    format!("{device} {letter}/{}", channel.name)
 }
 
 /// A name as a person typed it: without white space around it and without control characters; `None` if nothing is left.

@@ -4,6 +4,7 @@
 mod account;
 mod claim;
 mod consent;
+mod exactness;
 mod login;
 mod samples;
 mod site;

@@ -141,6 +141,20 @@ pub(super) struct AskingApp<'a> {
     pub(super) verified: bool,
 }
 
+/// How exactly a channel is seen: one of the options.
+pub(super) struct ViewSelect {
+    pub(super) id: String,
+    pub(super) label: String,
+    pub(super) options: Vec<ViewOption>,
+}
+
+/// One way to see a channel.
+pub(super) struct ViewOption {
+    pub(super) value: String,
+    pub(super) title: String,
+    pub(super) chosen: bool,
+}
+
 /// A device that may be shared.
 pub(super) struct OfferedDevice {
     pub(super) id: String,
@@ -149,11 +163,21 @@ pub(super) struct OfferedDevice {
     pub(super) chosen: bool,
     pub(super) summary: String,
     pub(super) channels: Vec<OfferedChannel>,
+    /// One for each reading.
+    pub(super) selects: Vec<ViewSelect>,
+}
+
+impl OfferedDevice {
+    /// True if the selects are too many to stand on the page at once.
+    pub(super) fn folds(&self) -> bool {
+        self.selects.len() > 2
+    }
 }
 
 /// A channel that may be shared.
 pub(super) struct OfferedChannel {
-    pub(super) name: String,
+    /// What the form carries.
+    pub(super) value: String,
     pub(super) title: String,
     pub(super) is_command: bool,
     pub(super) chosen: bool,
@@ -183,6 +207,8 @@ pub(super) struct Consent<'a> {
     pub(super) command: bool,
     pub(super) devices: Vec<OfferedDevice>,
     pub(super) future: bool,
+    /// How exactly devices are seen that are added later; none if the app asks for no readings.
+    pub(super) later: Option<ViewSelect>,
     pub(super) until: Vec<UntilOption>,
     pub(super) share_names: bool,
 }
@@ -216,13 +242,34 @@ pub(super) struct OwnApp {
     pub(super) verified: bool,
     pub(super) devices: Vec<AppDevice>,
     pub(super) facts: Vec<String>,
+    /// How exactly devices are seen that are added later; none if they do not join.
+    pub(super) later: Option<ViewSelect>,
 }
 
 /// What an app has of one device.
 pub(super) struct AppDevice {
+    /// What the form carries.
+    pub(super) id: String,
     pub(super) title: String,
-    pub(super) readings: Vec<String>,
-    pub(super) commands: Vec<String>,
+    pub(super) readings: Vec<SeenChannel>,
+    pub(super) commands: Vec<ToldChannel>,
+}
+
+/// A channel that an app sees.
+pub(super) struct SeenChannel {
+    /// What the form carries.
+    pub(super) value: String,
+    pub(super) title: String,
+    /// How exactly, in words.
+    pub(super) exactly: String,
+    pub(super) select: ViewSelect,
+}
+
+/// A channel that an app may command.
+pub(super) struct ToldChannel {
+    /// What the form carries.
+    pub(super) value: String,
+    pub(super) title: String,
 }
 
 /// One line of the past.
@@ -241,6 +288,7 @@ pub(super) struct Account<'a> {
     pub(super) frame: Frame,
     pub(super) csrf: &'a str,
     pub(super) done: Option<&'a str>,
+    pub(super) problem: Option<&'a str>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) devices: Vec<OwnDevice>,
     pub(super) apps: Vec<OwnApp>,

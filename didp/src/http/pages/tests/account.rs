@@ -79,8 +79,9 @@ async fn an_app_is_withdrawn_at_once() {
     let account = browser.get("/account").await;
     account.says(StatusCode::OK, "Ends on");
     account.says(StatusCode::OK, "Also devices that you add later");
-    let path = account.body.split("action=\"/account/apps/").nth(1).unwrap().split('"').next().unwrap();
-    let path = format!("/account/apps/{path}");
+    let path =
+        account.body.split("action=\"").find(|rest| rest.split('"').next().unwrap().ends_with("/withdraw"));
+    let path = path.unwrap().split('"').next().unwrap().to_owned();
     assert_eq!(browser.post(&path, &[]).await.location(), "/account?withdrawn");
     let after = browser.get("/account").await;
     after.says(StatusCode::OK, "No app may see or command anything");

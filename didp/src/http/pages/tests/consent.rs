@@ -130,7 +130,7 @@ async fn allowing_gives_the_app_a_code_and_the_owner_a_line() {
     let device = site.claim(&mut browser, "Kitchen").await;
     let app = site.app(true).await;
     let page = browser.get(&request(&app, &[])).await;
-    let channel = format!("{device} temperature");
+    let channel = format!("{device} d/temperature");
     let answer = answer(
         &mut browser,
         &page,
@@ -171,7 +171,7 @@ async fn a_choice_of_nothing_is_asked_again() {
     let empty =
         answer(&mut browser, &page, &[("decision", "allow"), ("may", "read"), ("device", &device)]).await;
     empty.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose at least one device");
-    let heater = format!("{device} heater");
+    let heater = format!("{device} c/heater");
     let other =
         [("decision", "allow"), ("may", "read"), ("device", device.as_str()), ("channel", heater.as_str())];
     let other = answer(&mut browser, &page, &other).await;
@@ -192,7 +192,7 @@ async fn an_app_never_gets_more_than_it_asked_for() {
     let details = r#"[{"type":"mqtt","actions":["read"],"channels":["temperature"]}]"#;
     let page = browser.get(&request(&app, &[("authorization_details", Some(details))])).await;
     assert!(!page.body.contains("Heater"));
-    let (temperature, heater) = (format!("{device} temperature"), format!("{device} heater"));
+    let (temperature, heater) = (format!("{device} d/temperature"), format!("{device} c/heater"));
     let choices = [
         ("decision", "allow"),
         ("may", "read"),
@@ -218,7 +218,7 @@ async fn nobody_can_give_away_a_device_that_is_not_theirs() {
     let app = site.app(true).await;
     let page = bob.get(&request(&app, &[])).await;
     assert!(!page.body.contains("Kitchen"));
-    let channel = format!("{device} temperature");
+    let channel = format!("{device} d/temperature");
     let choices = [
         ("decision", "allow"),
         ("may", "read"),

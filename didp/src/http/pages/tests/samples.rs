@@ -4,6 +4,8 @@
 use askama::Template as _;
 use oauth_wire::{Channel, Direction};
 
+use crate::flows::exactness::{Exactness, offers};
+use crate::http::pages::exactness::{self, About};
 use crate::http::pages::views::*;
 use crate::http::pages::words::ENGLISH;
 
@@ -13,7 +15,7 @@ fn channel(name: &str, direction: Direction, title: &str, unit: Option<&str>) ->
         direction,
         title: Some(title.into()),
         unit: unit.map(Into::into),
-        value_type: None,
+        value_type: Some(if direction == Direction::Data { "number" } else { "boolean" }.into()),
     }
 }
 
@@ -25,21 +27,65 @@ fn thermostat() -> Vec<Channel> {
     ]
 }
 
+/// A weather station: too many readings to ask for each on one page.
+fn station() -> Vec<Channel> {
+    let mut channels = thermostat();
+    channels.extend([
+        channel("pressure", Direction::Data, "Pressure", Some("hPa")),
+        channel("light", Direction::Data, "Light", Some("lx")),
+    ]);
+    channels
+}
+
+fn select(id: String, key: &str, channel: &Channel, now: &str) -> ViewSelect {
+    let now = serde_json::from_str(now).unwrap();
+    let unit = channel.unit.as_deref();
+    let about =
+        About { id, key, label: ENGLISH.channel(channel), unit, special: |w, words| w.it_asks.with(words) };
+    exactness::select(&ENGLISH, about, &offers(channel, &now), &now)
+}
+
+fn later(id: &str) -> ViewSelect {
+    let about = About {
+        id: id.into(),
+        key: "later",
+        label: ENGLISH.how_exactly_later.into(),
+        unit: None,
+        special: |w, words| w.it_asks.with(words),
+    };
+    exactness::select_later(&ENGLISH, about, &Exactness::default(), &Exactness::default())
+}
+
+const ASKED: &str = r#"{"kind":"filter","above":30,"dead_band":0.5}"#;
+const QUARTER: &str = r#"{"kind":"summary","window_s":900}"#;
+
 fn signed_in() -> Frame {
     Frame { csrf: Some("token".into()), ..Frame::anonymous() }
 }
 
 fn offered(id: &str, title: &str, chosen: bool) -> OfferedDevice {
+    offered_with(id, title, chosen, &thermostat())
+}
+
+fn offered_with(id: &str, title: &str, chosen: bool, channels: &[Channel]) -> OfferedDevice {
+    let readings = channels.iter().filter(|channel| channel.direction == Direction::Data);
     OfferedDevice {
         id: id.into(),
         title: title.into(),
         model: "Thermostat T1".into(),
         chosen,
         summary: "Temperature (°C), Humidity (%), Heater".into(),
-        channels: thermostat()
+        selects: readings
+            .enumerate()
+            .map(|(nth, channel)| {
+                let view = if nth == 0 { ASKED } else { QUARTER };
+                select(format!("view-{id}-{nth}"), &format!("{id} d/{}", channel.name), channel, view)
+            })
+            .collect(),
+        channels: channels
             .iter()
             .map(|channel| OfferedChannel {
-                name: channel.name.clone(),
+                value: format!("{id} d/{}", channel.name),
                 title: ENGLISH.channel(channel),
                 is_command: channel.direction == Direction::Command,
                 chosen: true,
@@ -62,7 +108,8 @@ fn consent(verified: bool, devices: Vec<OfferedDevice>, problem: Option<&'static
         read: true,
         command: true,
         devices,
-        future: false,
+        future: true,
+        later: Some(later("later")),
         until: vec![
             UntilOption { value: "withdrawn", title: ENGLISH.until_withdrawn, chosen: true },
             UntilOption { value: "day", title: ENGLISH.for_a_day, chosen: false },
@@ -95,10 +142,19 @@ fn account(full: bool) -> String {
         host: "warm.example:8090".into(),
         verified,
         devices: vec![AppDevice {
+            id: format!("{name} kitchen"),
             title: "Kitchen".into(),
-            readings: vec!["Temperature".into(), "Humidity".into()],
-            commands: vec!["Heater".into()],
+            readings: [(&thermostat()[0], QUARTER), (&thermostat()[1], r#"{"kind":"raw"}"#)]
+                .map(|(channel, view)| SeenChannel {
+                    value: format!("kitchen d/{}", channel.name),
+                    title: w.channel(channel),
+                    exactly: exactness::of_channel(w, channel, &serde_json::from_str(view).unwrap()),
+                    select: select(format!("{name}-{}", channel.name), "kitchen", channel, view),
+                })
+                .into(),
+            commands: vec![ToldChannel { value: "kitchen c/heater".into(), title: "Heater".into() }],
         }],
+        later: verified.then(|| later("later-app")),
         facts: vec![w.fact_since.with("3 Nov 2026"), w.fact_until_withdrawn.into()],
     };
     let notice = |text: String, alarm| Notice {
@@ -112,6 +168,7 @@ fn account(full: bool) -> String {
         frame: signed_in(),
         csrf: "token",
         done: full.then_some(w.done_withdrawn),
+        problem: full.then_some(w.nothing_left),
         alarms: if full {
             vec![Alarm {
                 title: w.alarm_title,
@@ -219,6 +276,7 @@ fn pages() -> Vec<(&'static str, String)> {
             "consent-unverified",
             consent(false, vec![offered("a", "Kitchen", false)], Some(w.choose_something)),
         ),
+        ("consent-many", consent(true, vec![offered_with("a", "Roof", true, &station())], None)),
         ("consent-no-device", consent(true, vec![], None)),
         ("account", account(true)),
         ("account-empty", account(false)),
@@ -270,6 +328,14 @@ fn every_field_that_a_person_fills_has_a_label() {
             }
             let id = tag.split("id=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
             assert!(page.contains(&format!("for=\"{id}\"")), "{name}: {id}");
+        }
+        for part in page.split("<select").skip(1) {
+            let tag = part.split('>').next().unwrap();
+            let id = tag.split("id=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            assert_eq!(page.matches(&format!("for=\"{id}\"")).count(), 1, "{name}: {id}");
+            assert_eq!(page.matches(&format!("id=\"{id}\"")).count(), 1, "{name}: {id}");
+            let options = part.split("</select>").next().unwrap();
+            assert_eq!(options.matches(" selected").count(), 1, "{name}: {options}");
         }
         assert_eq!(
             page.matches("type=\"checkbox\"").count(),

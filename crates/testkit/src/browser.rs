@@ -253,6 +253,26 @@ impl Form {
         Ok(self)
     }
 
+    /// Chooses, in each list that offers one, the option whose value ends with a space and `choice`.
+    ///
+    /// # Errors
+    /// If no list offers that.
+    pub fn choose(mut self, choice: &str) -> anyhow::Result<Self> {
+        let mut found = false;
+        for control in self.markup.controls.iter_mut().filter(|control| control.kind == "select") {
+            let offered = control
+                .options
+                .iter()
+                .find(|option| option.strip_suffix(choice).is_some_and(|before| before.ends_with(' ')));
+            if let Some(option) = offered {
+                control.value.clone_from(option);
+                found = true;
+            }
+        }
+        ensure!(found, "no list offers `{choice}` in the form of {:?}", self.page);
+        Ok(self)
+    }
+
     /// The value of the box `name` whose label begins with `label`.
     ///
     /// # Errors

@@ -35,6 +35,9 @@ pub struct Consent {
     pub command: bool,
     /// Names of channels that are left out.
     pub without: Vec<String>,
+    /// How exactly readings are seen: names of channels and what the page's lists offer (`every`, `rounded`, `one-a-minute`,
+    /// `mean-minute`, …, `special`). As the app asks, where nothing is said.
+    pub exactly: Vec<(String, String)>,
     /// Devices that will be claimed later.
     pub future: bool,
     /// The devices' names.
@@ -49,6 +52,7 @@ impl Default for Consent {
             read: true,
             command: true,
             without: Vec::new(),
+            exactly: Vec::new(),
             future: false,
             share_names: false,
         }
@@ -161,9 +165,11 @@ impl Owner {
             form = form.tick("device", Some(&device), wanted.contains(&device))?;
         }
         for channel in form.values("channel") {
-            let left_out =
-                channel.split_once(' ').is_some_and(|(_, name)| consent.without.iter().any(|c| c == name));
+            let left_out = channel_of(&channel).is_some_and(|name| consent.without.iter().any(|c| c == name));
             form = form.tick("channel", Some(&channel), !left_out)?;
+        }
+        for (channel, choice) in &consent.exactly {
+            form = form.choose(&format!("d/{channel} {choice}"))?;
         }
         form = form.tick("future", None, consent.future)?.tick("share_names", None, consent.share_names)?;
         form.press("decision", "allow").await
@@ -231,4 +237,9 @@ impl Owner {
         ensure!(page.status() == StatusCode::OK && page.url().path() == account.path(), "{page:?}");
         Ok(page)
     }
+}
+
+/// The channel's name in what a box of the consent page stands for: `<device> <d or c>/<channel>`.
+fn channel_of(value: &str) -> Option<&str> {
+    value.split_once(' ')?.1.split_once('/').map(|(_, name)| name)
 }

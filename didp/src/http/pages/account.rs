@@ -127,7 +127,7 @@ fn own_app(w: &Words, at: usize, app: AppView) -> OwnApp {
             key: LATER,
             label: w.how_exactly_later.to_owned(),
             unit: None,
-            special: |_, words| words,
+            wish: false,
         };
         exactness::select_later(w, about, future, future)
     });
@@ -161,7 +161,7 @@ fn app_device(w: &Words, page_id: &str, device: AppDeviceView) -> AppDevice {
             key: &value,
             label: title.clone(),
             unit: channel.unit.as_deref(),
-            special: |_, words| words,
+            wish: false,
         };
         readings.push(SeenChannel {
             select: exactness::select(w, about, &offers(channel, &now), &now),

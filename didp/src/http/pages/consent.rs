@@ -272,7 +272,7 @@ fn later(w: &Words, request: &ConsentRequest, picked: &Picked) -> Result<Option<
         key: LATER,
         label: w.how_exactly_later.to_owned(),
         unit: None,
-        special: |w, words| w.it_asks.with(words),
+        wish: true,
     };
     let now = picked.future_exactness(request)?;
     Ok(Some(exactness::select_later(w, about, asked, &now)))
@@ -301,7 +301,7 @@ fn page(
                 key: &form::channel(&device.id, channel),
                 label: w.channel(channel),
                 unit: channel.unit.as_deref(),
-                special: |w, words| w.it_asks.with(words),
+                wish: true,
             };
             let offers = offers(channel, &request.wanted_exactness.of(channel));
             selects.push(exactness::select(w, about, &offers, &picked.view(request, device, channel)?));

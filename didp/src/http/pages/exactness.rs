@@ -35,8 +35,8 @@ pub(super) struct About<'a> {
     pub(super) label: String,
     /// The unit of its numbers.
     pub(super) unit: Option<&'a str>,
-    /// What is said of a view that is none of the usual ones.
-    pub(super) special: fn(&Words, String) -> String,
+    /// True if a view that is none of the usual ones is the app's wish.
+    pub(super) wish: bool,
 }
 
 /// The choice between these offers, with `now` chosen.
@@ -62,18 +62,22 @@ fn choice(
     current: Option<&'static str>,
     said: impl Fn(&Offer) -> String,
 ) -> ViewSelect {
+    let mut note = None;
     let options = offers
         .iter()
         .map(|offer| {
             let words = said(offer);
+            if about.wish && offer.id == Offer::SPECIAL {
+                note = Some(w.it_asks.with(&words));
+            }
             ViewOption {
                 value: format!("{} {}", about.key, offer.id),
-                title: capital(if offer.id == Offer::SPECIAL { (about.special)(w, words) } else { words }),
+                title: capital(words),
                 chosen: Some(offer.id) == current,
             }
         })
         .collect();
-    ViewSelect { id: about.id, label: about.label, options }
+    ViewSelect { id: about.id, label: about.label, options, note }
 }
 
 /// How exactly a channel is seen.

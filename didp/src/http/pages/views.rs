@@ -146,6 +146,8 @@ pub(super) struct ViewSelect {
     pub(super) id: String,
     pub(super) label: String,
     pub(super) options: Vec<ViewOption>,
+    /// The app's wish in full, which an option may be too narrow for.
+    pub(super) note: Option<String>,
 }
 
 /// One way to see a channel.

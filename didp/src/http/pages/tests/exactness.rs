@@ -106,7 +106,8 @@ async fn the_page_proposes_what_the_app_asks_for() {
 
     let custom = r#"{"kind":"summary","window_s":10,"statistics":["mean","max"]}"#;
     let page = browser.get(&request(&app, Some(custom))).await;
-    let words = "It asks for: average over 10 seconds, without spread, exact values: highest";
+    let words = "Average over 10 seconds, without spread, exact values: highest";
+    page.says(StatusCode::OK, "It asks for: average over 10 seconds, without spread, exact values: highest");
     assert_eq!(options(&page, "view-0-0")[0], (words.to_owned(), true));
     assert_eq!(chosen(&page, "later"), words);
 

@@ -40,8 +40,7 @@ fn station() -> Vec<Channel> {
 fn select(id: String, key: &str, channel: &Channel, now: &str) -> ViewSelect {
     let now = serde_json::from_str(now).unwrap();
     let unit = channel.unit.as_deref();
-    let about =
-        About { id, key, label: ENGLISH.channel(channel), unit, special: |w, words| w.it_asks.with(words) };
+    let about = About { id, key, label: ENGLISH.channel(channel), unit, wish: true };
     exactness::select(&ENGLISH, about, &offers(channel, &now), &now)
 }
 
@@ -51,7 +50,7 @@ fn later(id: &str) -> ViewSelect {
         key: "later",
         label: ENGLISH.how_exactly_later.into(),
         unit: None,
-        special: |w, words| w.it_asks.with(words),
+        wish: true,
     };
     exactness::select_later(&ENGLISH, about, &Exactness::default(), &Exactness::default())
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod shadow;
 mod websocket;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::gateway::Gateway;
 
 /// Time for a request until its answer begins.
 const REQUEST: Duration = Duration::from_secs(60);
-/// Longest body of a command.
+/// Longest body of a command or a patch.
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// Everything that the HTTP listeners answer.
@@ -29,6 +30,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/d/{handle}/{*channel}", get(api::last_value))
         .route("/v1/events", get(api::events))
         .route("/v1/c/{handle}/{*channel}", post(api::command))
+        .route("/v1/s/{handle}", get(shadow::document).patch(shadow::desire))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), cors));
     Router::new()
@@ -72,14 +74,15 @@ async fn cors(
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("WWW-Authenticate, Retry-After"),
+            HeaderValue::from_static("ETag, WWW-Authenticate, Retry-After"),
         );
         if preflight {
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                HeaderValue::from_static("Authorization, Content-Type"),
+                HeaderValue::from_static("Authorization, Content-Type, If-Match"),
             );
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+            headers
+                .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PATCH"));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         }
     }

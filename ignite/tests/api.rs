@@ -80,6 +80,23 @@ async fn devices_are_listed_by_handle_without_label_or_name() {
     let channels: Vec<_> =
         devices[0]["channels"].as_array().unwrap().iter().map(|channel| channel["name"].clone()).collect();
     assert_eq!(channels, ["temperature", "heater-state"], "a command that is not granted is not there");
+    assert_eq!(devices[0]["view"], json!({"kind": "raw"}));
+    assert_eq!(devices[0].get("views"), None);
+}
+
+#[tokio::test]
+async fn an_app_is_told_how_exact_its_readings_are() {
+    let stack = Stack::start().await;
+    let mut detail = app_detail("label1", &["read"]);
+    detail["view"] = json!({"kind": "coarsening", "round": 0.5});
+    detail["views"] = json!({"temperature": {"kind": "summary", "window_s": 60}, "heater": {"kind": "raw"}});
+    let token = stack.didp.add_app("owner", "s-app", json!([detail]));
+    let devices: Value =
+        api(&stack).get("/v1/devices").bearer_auth(&token).send().await.unwrap().json().await.unwrap();
+    assert_eq!(devices[0]["view"], json!({"kind": "coarsening", "round": 0.5}));
+    let summary =
+        json!({"kind": "summary", "window_s": 60, "min_samples": 5, "statistics": ["count", "mean", "std"]});
+    assert_eq!(devices[0]["views"], json!({"temperature": summary}), "what it may not read has no view");
 }
 
 #[tokio::test]
@@ -210,7 +227,11 @@ async fn pages_may_ask_from_anywhere_without_cookies() {
         .unwrap();
     assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
     assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
-    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
+    let allowed = |name: &str| preflight.headers()[name].to_str().unwrap().to_owned();
+    for header in ["Authorization", "If-Match"] {
+        assert!(allowed("access-control-allow-headers").contains(header));
+    }
+    assert!(allowed("access-control-allow-methods").contains("PATCH"));
     assert!(!preflight.headers().contains_key("access-control-allow-credentials"));
     for token in [token.as_str(), "demo.unknown"] {
         let request = api.get("/v1/devices").bearer_auth(token).header("Origin", "http://app.test");

@@ -3,7 +3,7 @@
 //! Everything but the list of devices goes through an MQTT session of its own ([`super::client`]), and so through the same
 //! policy as any client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,12 +33,12 @@ use crate::gateway::{Gateway, Token};
 use crate::policy::grant::{AppRole, Role};
 
 /// Time for a value or an acknowledgement.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How often an event stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// An error answer: RFC 6750 §3 for what concerns the token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     error: &'static str,
@@ -59,13 +59,13 @@ impl Problem {
     const NO_TOKEN: Self = Self::new(StatusCode::UNAUTHORIZED, "", "a bearer token is needed");
     const INVALID_TOKEN: Self =
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "the token may not be used here");
-    const INSUFFICIENT_SCOPE: Self =
+    pub(super) const INSUFFICIENT_SCOPE: Self =
         Self::new(StatusCode::FORBIDDEN, "insufficient_scope", "the grant does not cover this");
-    const NO_VALUE: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "there is no value");
-    const UNAVAILABLE: Self =
+    pub(super) const NO_VALUE: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "there is no value");
+    pub(super) const UNAVAILABLE: Self =
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again later");
 
-    const fn new(status: StatusCode, error: &'static str, description: &'static str) -> Self {
+    pub(super) const fn new(status: StatusCode, error: &'static str, description: &'static str) -> Self {
         Self { status, error, description }
     }
 
@@ -74,7 +74,7 @@ impl Problem {
     }
 
     /// What a CONNACK or PUBACK code means here.
-    fn of_reason(reason: ReasonCode) -> Self {
+    pub(super) fn of_reason(reason: ReasonCode) -> Self {
         match reason {
             ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD => Self::INVALID_TOKEN,
             ReasonCode::QUOTA_EXCEEDED => Self::TOO_MANY,
@@ -116,7 +116,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// `GET /v1/devices`: `[{"handle", "ref", "title", "channels"}]`, the channels that may be read or commanded.
+/// `GET /v1/devices`: `[{"handle", "ref", "title", "channels", "view", "views"}]`, the channels that may be read or commanded, and how
+/// exact what is read of them is.
 pub(super) async fn devices(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -138,7 +139,12 @@ fn list(app: &AppRole) -> Value {
             .iter()
             .filter(|channel| device.may_read(&channel.name) || device.may_command(&channel.name))
             .collect();
-        let mut entry = json!({"handle": device.handle, "channels": channels});
+        let mut entry = json!({"handle": device.handle, "channels": channels, "view": device.view});
+        let views: BTreeMap<_, _> =
+            device.views.iter().filter(|(channel, _)| device.may_read(channel)).collect();
+        if !views.is_empty() {
+            entry["views"] = json!(views);
+        }
         for (name, value) in [("ref", &device.reference), ("title", &device.title)] {
             if let Some(value) = value {
                 entry[name] = Value::from(value.as_str());
@@ -165,15 +171,21 @@ pub(super) async fn last_value(
     Ok(raw(payload))
 }
 
-/// What is retained on `topic`. A second subscription that sends nothing retained is the mark behind what the first one
-/// sent, since the PCM answers in order.
+/// What is retained on `topic`.
 async fn retained(client: &mut Client, topic: &str) -> Result<Vec<u8>, Problem> {
-    let mut frames = subscribe(client, topic, RetainHandling::Send).await?;
-    frames.extend(subscribe(client, topic, RetainHandling::DontSend).await?);
+    let frames = fetch(client, topic).await?;
     match frames.first().and_then(|frame| decode(frame)) {
         Some(Packet::Publish(publish)) => Ok(publish.payload.to_vec()),
         _ => Err(Problem::NO_VALUE),
     }
+}
+
+/// What a new subscriber to `topic` gets. A second subscription that sends nothing retained is the mark behind what the first one
+/// sent, since the PCM answers in order.
+pub(super) async fn fetch(client: &mut Client, topic: &str) -> Result<Vec<BytesMut>, Problem> {
+    let mut frames = subscribe(client, topic, RetainHandling::Send).await?;
+    frames.extend(subscribe(client, topic, RetainHandling::DontSend).await?);
+    Ok(frames)
 }
 
 /// The payload in the one type that it surely has; never one that a browser would run.
@@ -250,30 +262,34 @@ pub(super) async fn command(
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the command is too long")
     })?;
     let mut client = Client::connect(&gateway, peer.ip(), &token).await.map_err(Problem::of_reason)?;
+    let reason = timeout(ANSWER, publish(&mut client, &topic, &payload));
+    match reason.await.map_err(|_| Problem::UNAVAILABLE)?? {
+        reason if reason.is_success() => Ok(StatusCode::ACCEPTED),
+        ReasonCode::NOT_AUTHORIZED => Err(Problem::INSUFFICIENT_SCOPE),
+        _ => Err(Problem::UNAVAILABLE),
+    }
+}
+
+/// Publishes and waits for the acknowledgement: what it says.
+pub(super) async fn publish(client: &mut Client, topic: &str, payload: &[u8]) -> Result<ReasonCode, Problem> {
     let publish = Publish {
         dup: false,
         qos: QoS::AtLeastOnce,
         retain: false,
-        topic: &topic,
+        topic,
         packet_id: Some(1),
         properties: Properties::EMPTY,
-        payload: &payload,
+        payload,
     };
     client.send(&Packet::Publish(publish)).await;
-    let acknowledged = timeout(ANSWER, async {
-        loop {
-            let frame = client.next().await.ok_or(Problem::UNAVAILABLE)?;
-            match decode(&frame) {
-                Some(Packet::PubAck(ack)) if ack.reason.is_success() => return Ok(StatusCode::ACCEPTED),
-                Some(Packet::PubAck(ack)) if ack.reason == ReasonCode::NOT_AUTHORIZED => {
-                    return Err(Problem::INSUFFICIENT_SCOPE);
-                }
-                Some(Packet::PubAck(_) | Packet::Disconnect(_)) => return Err(Problem::UNAVAILABLE),
-                _ => {}
-            }
+    loop {
+        let frame = client.next().await.ok_or(Problem::UNAVAILABLE)?;
+        match decode(&frame) {
+            Some(Packet::PubAck(ack)) => return Ok(ack.reason),
+            Some(Packet::Disconnect(_)) => return Err(Problem::UNAVAILABLE),
+            _ => {}
         }
-    });
-    acknowledged.await.map_err(|_| Problem::UNAVAILABLE)?
+    }
 }
 
 /// Subscribes and waits for the answer; messages that come before it are the result.
@@ -318,7 +334,7 @@ fn topic(tree: &str, path: Result<Path<(String, String)>, PathRejection>) -> Res
 }
 
 /// The token of `Authorization: Bearer …`. A token in the query string is refused, whatever else is there (RFC 9700 §4.3.2).
-fn bearer(headers: &HeaderMap, query: &RawQuery) -> Result<Token, Problem> {
+pub(super) fn bearer(headers: &HeaderMap, query: &RawQuery) -> Result<Token, Problem> {
     let pairs = url::form_urlencoded::parse(query.0.as_deref().unwrap_or_default().as_bytes());
     if pairs.into_iter().any(|(name, _)| name == "access_token") {
         return Err(Problem::bad_request("a token does not belong into a URL"));

@@ -104,7 +104,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, own.join("link")).unwrap();
         std::fs::create_dir(own.join("closed")).unwrap();
         std::fs::write(own.join("closed/c"), "deep").unwrap();
-        std::fs::set_permissions(own.join("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(own.join("closed"), std::fs::Permissions::from_mode(0o0)).unwrap();
         states.erase(&name()).unwrap();
         assert!(!own.exists() && elsewhere.join("b").exists());
         states.erase(&name()).unwrap();

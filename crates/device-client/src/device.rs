@@ -100,6 +100,9 @@ struct Awaiting {
     by: Millis,
 }
 
+/// Where the owner's broker says what is wanted and not reported yet.
+const DELTA: &str = "s/delta";
+
 enum Step {
     Again,
     Connect,
@@ -107,6 +110,7 @@ enum Step {
     Close,
     Store,
     Command { topic: Range<usize>, payload: Range<usize> },
+    Delta { payload: Range<usize> },
     Wait(Option<Millis>),
 }
 
@@ -190,6 +194,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                     let channel = self.session.str(topic).strip_prefix("c/").unwrap_or_default();
                     return Action::Command { channel, payload: self.session.bytes(payload) };
                 }
+                Step::Delta { payload } => return Action::Delta { patch: self.session.bytes(payload) },
                 Step::Wait(until) => return Action::Wait(until),
             }
         }
@@ -265,8 +270,14 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         match (event, self.peer) {
             (Event::Message { topic, payload }, Peer::Didp) => self.answered(topic, payload, random),
             (Event::Message { topic, payload }, Peer::Gateway) => {
-                let channel = self.session.str(topic.clone()).strip_prefix("c/");
-                if channel.is_some_and(is_channel) { Step::Command { topic, payload } } else { Step::Again }
+                let name = self.session.str(topic.clone());
+                if name == DELTA {
+                    Step::Delta { payload }
+                } else if name.strip_prefix("c/").is_some_and(is_channel) {
+                    Step::Command { topic, payload }
+                } else {
+                    Step::Again
+                }
             }
             (Event::Acknowledged(id), _) => {
                 if self.kept.as_ref().is_some_and(|kept| kept.packet_id == id) {

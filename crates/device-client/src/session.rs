@@ -266,11 +266,16 @@ impl<const RX: usize, const TX: usize> Session<RX, TX> {
     }
 
     /// Writes a SUBSCRIBE with QoS 1.
-    pub(crate) fn subscribe(&mut self, filter: &str, packet_id: u16) -> Result<(), Full> {
+    pub(crate) fn subscribe<const N: usize>(
+        &mut self,
+        filters: [&str; N],
+        packet_id: u16,
+    ) -> Result<(), Full> {
+        let filters = filters.map(|filter| Subscription::new(filter, QoS::AtLeastOnce));
         self.write(&Packet::Subscribe(Subscribe {
             packet_id,
             properties: Properties::EMPTY,
-            filters: Filters::list(&[Subscription::new(filter, QoS::AtLeastOnce)]),
+            filters: Filters::list(&filters),
         }))
     }
 

@@ -34,6 +34,11 @@ pub enum Happening {
         /// Any bytes.
         payload: Vec<u8>,
     },
+    /// Something is wanted that was not reported yet.
+    Delta {
+        /// A JSON merge patch: channels with the values that they are wanted to have.
+        patch: Vec<u8>,
+    },
 }
 
 type Tls = Box<TlsStream<TcpStream>>;
@@ -139,6 +144,7 @@ impl Driver {
                 Action::Command { channel, payload } => {
                     return Happening::Command { channel: channel.to_owned(), payload: payload.to_owned() };
                 }
+                Action::Delta { patch } => return Happening::Delta { patch: patch.to_owned() },
                 Action::Wait(until) => {
                     // What was just received may have changed the status: that is told before waiting for more.
                     if self.told.as_ref() == Some(&self.device.status()) {

@@ -1,7 +1,8 @@
 //! One thermostat: measures every second, heats when told, and says what it does.
 //!
 //! Channels: `temperature` and `humidity` and the heater's state as data, `heater` as a command (`true`, `false` or
-//! `{"on": …}`). Every command is confirmed by publishing the heater's state.
+//! `{"on": …}`). Every command is confirmed by publishing the heater's state. Its shadow says the same, and `heater` can be
+//! wanted there, also while the thermostat is away.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use device_client::{Options, Slots, Status};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -213,6 +215,7 @@ impl Life {
                 happening = driver.next() => match happening {
                     Happening::Status(status) => self.show(&driver, &status),
                     Happening::Command { channel, payload } => self.command(&mut driver, channel, &payload),
+                    Happening::Delta { patch } => self.obey(&mut driver, &patch),
                 },
                 _ = tick.tick() => self.measure(&mut driver),
                 touch = self.touched.recv() => match touch {
@@ -256,9 +259,34 @@ impl Life {
             .messages
             .send(Message::Received { channel, payload: String::from_utf8_lossy(payload).into_owned() });
         if let Some(on) = heater {
-            self.room.heater = on;
-            self.tell.send_modify(|state| state.heater = on);
-            self.confirm(driver);
+            self.switch(driver, on);
+        }
+    }
+
+    /// What is wanted and not reported yet; of that it knows the heater.
+    fn obey(&mut self, driver: &mut Driver, patch: &[u8]) {
+        let Ok(Value::Object(wanted)) = serde_json::from_slice(patch) else { return };
+        for (channel, value) in wanted {
+            self.command(driver, channel, value.to_string().as_bytes());
+        }
+    }
+
+    fn switch(&mut self, driver: &mut Driver, on: bool) {
+        self.room.heater = on;
+        self.tell.send_modify(|state| state.heater = on);
+        self.confirm(driver);
+        self.report(driver);
+    }
+
+    /// Says in its shadow what state it is in. Said again soon, so that one that is lost does no harm.
+    fn report(&self, driver: &mut Driver) {
+        let state = json!({
+            "temperature": self.room.shown(),
+            "humidity": self.room.humidity(),
+            "heater": self.room.heater,
+        });
+        if let Err(error) = driver.device().report(state.to_string().as_bytes()) {
+            tracing::debug!(event = "not_reported", ?error);
         }
     }
 
@@ -286,6 +314,7 @@ impl Life {
         if before.is_multiple_of(10) {
             self.reading(driver, "humidity", &format!("{humidity:.0}"));
             self.reading(driver, "heater", if self.room.heater { "true" } else { "false" });
+            self.report(driver);
         }
     }
 
@@ -382,6 +411,14 @@ mod tests {
         for bad in [&b""[..], b"1", b"on", br#"{"on":"yes"}"#, b"\xff"] {
             assert_eq!(switch(bad), None);
         }
+    }
+
+    #[test]
+    fn what_is_wanted_of_the_shadow_is_a_command_each() {
+        let wanted: Value = serde_json::from_str(r#"{"heater":true,"window":null}"#).unwrap();
+        let switched: Vec<_> =
+            wanted.as_object().unwrap().values().map(|v| switch(v.to_string().as_bytes())).collect();
+        assert_eq!(switched, [Some(true), None]);
     }
 
     #[test]

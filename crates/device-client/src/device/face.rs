@@ -42,6 +42,11 @@ pub enum Action<'a> {
         /// Any bytes.
         payload: &'a [u8],
     },
+    /// The owner's broker says what of the wanted state the device has not reported yet.
+    Delta {
+        /// A JSON merge patch (RFC 7396): channels by name, with the values that they are wanted to have.
+        patch: &'a [u8],
+    },
     /// Nothing to do until the given time or the next input.
     Wait(Option<Millis>),
 }

@@ -1,6 +1,6 @@
 //! The link: opening it, logging in, losing it, backing off.
 
-use super::{ASK_AFTER, Closed, Device, Goal, Link, Notice, PROVE_AGAIN, Peer, Random, Step, jitter};
+use super::{ASK_AFTER, Closed, DELTA, Device, Goal, Link, Notice, PROVE_AGAIN, Peer, Random, Step, jitter};
 use crate::Millis;
 use crate::session::Event;
 
@@ -36,7 +36,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                     Peer::Gateway => {
                         self.token.fresh = false;
                         let id = self.packet_id();
-                        if self.session.subscribe("c/#", id).is_err() {
+                        if self.session.subscribe(["c/#", DELTA], id).is_err() {
                             return self.give_up(Notice::Unreachable, random);
                         }
                     }

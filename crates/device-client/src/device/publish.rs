@@ -10,6 +10,9 @@ pub const MAX_CHANNEL: usize = 64;
 /// Longest payload of [`Device::publish_at_least_once`], in bytes.
 pub const MAX_KEPT_PAYLOAD: usize = 192;
 
+/// Where a device says what state it is in.
+const REPORTED: &str = "s/reported";
+
 const KEPT: usize = MAX_KEPT_PAYLOAD + MAX_CHANNEL + 16;
 
 /// A message that is kept until the gateway has acknowledged it.
@@ -66,6 +69,19 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         let len = packet.encode(Version::V311, &mut bytes).map_err(|_| PublishError::TooLong)?;
         self.kept = Some(Kept { bytes, len, packet_id, sent: false });
         Ok(())
+    }
+
+    /// Reports the device's state to its shadow, at most once: `patch` is a JSON merge patch (RFC 7396) whose members are
+    /// channels. The owner's broker keeps it as far as a consent allows, and answers with [`Action::Delta`](crate::Action::Delta)
+    /// where something else is wanted.
+    pub fn report(&mut self, patch: &[u8]) -> Result<(), PublishError> {
+        if !self.is_running() {
+            return Err(PublishError::NotConnected);
+        }
+        if patch.len() + REPORTED.len() + 7 > TX {
+            return Err(PublishError::TooLong);
+        }
+        self.session.publish(REPORTED, patch, false).map_err(|_| PublishError::Busy)
     }
 
     pub(super) fn packet_id(&mut self) -> u16 {

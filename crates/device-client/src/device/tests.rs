@@ -26,7 +26,7 @@ fn from_the_factory_to_running() {
     // Waiting, redeeming and done on one connection; one more, so that the factory's secret dies; then the gateway.
     assert_eq!(world.connects, [DIDP, DIDP, GATEWAY]);
     assert_eq!(world.didp.secrets, ["secret-1"]);
-    assert_eq!(world.gateway.subscribed, ["c/#"]);
+    assert_eq!(world.gateway.subscribed, ["c/#", "s/delta"]);
     let record = world.flashed();
     assert_eq!(record.client_secret.as_str(), "secret-1");
     assert!(record.former_secret.is_empty());
@@ -47,6 +47,21 @@ fn readings_and_commands() {
     assert_eq!(world.device.publish("a+b", b"", false), Err(PublishError::Channel));
     assert_eq!(world.device.publish("a", &[0; 2000], false), Err(PublishError::TooLong));
     assert_eq!(world.device.publish_at_least_once("a", &[0; 200], false), Err(PublishError::TooLong));
+}
+
+#[test]
+fn the_shadow_is_reported_to_and_says_what_is_wanted() {
+    let mut world = World::owned();
+    world.device.report(br#"{"heater":false}"#).unwrap();
+    world.command("s/delta", r#"{"heater":true}"#);
+    world.push("s/deltas", "not a delta");
+    world.push("s/reported", "nor this");
+    world.settle();
+    assert_eq!(world.gateway.published, [r#"s/reported {"heater":false}"#]);
+    assert_eq!(world.commands, [r#"delta {"heater":true}"#]);
+    assert_eq!(world.device.report(&[b' '; 2000]), Err(PublishError::TooLong));
+    world.break_link();
+    assert_eq!(world.device.report(b"{}"), Err(PublishError::NotConnected));
 }
 
 #[test]

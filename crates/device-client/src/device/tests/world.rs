@@ -280,6 +280,9 @@ impl World {
                 Action::Command { channel, payload } => {
                     self.commands.push(format!("{channel} {}", String::from_utf8_lossy(payload)));
                 }
+                Action::Delta { patch } => {
+                    self.commands.push(format!("delta {}", String::from_utf8_lossy(patch)));
+                }
                 Action::Wait(until) => {
                     let Some(conn) = self.conn.as_mut().filter(|conn| !conn.to_device.is_empty()) else {
                         return until;

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::message::{Message, Routed, after};
 use crate::retained::Retained;
 use crate::session::{Session, Will};
+use crate::shadow::Shadows;
 use crate::tally::Tally;
 use crate::tree::{Matches, Tree, shared};
 use mqtt_wire::{Ack, Disconnect, Error, Packet, PacketType, ReasonCode, Version};
@@ -24,6 +25,7 @@ pub struct Broker {
     pub(crate) by_key: BTreeMap<Box<str>, usize>,
     pub(crate) tree: Tree,
     pub(crate) retained: Retained,
+    pub(crate) shadows: Shadows,
     /// Reused by the router.
     pub(crate) matches: Matches,
     /// Bytes of messages that wait or fly, in all sessions.
@@ -64,6 +66,7 @@ impl Broker {
             by_key: BTreeMap::new(),
             tree: Tree::default(),
             retained: Retained::default(),
+            shadows: Shadows::default(),
             matches: Matches::default(),
             held: Tally::default(),
             seed,
@@ -241,6 +244,7 @@ impl Broker {
         session.connection = None;
         session.left_at = now;
         session.drop_qos0(&mut self.held);
+        session.overdue.clear();
         if !abnormal {
             session.will = None;
         }
@@ -321,6 +325,7 @@ impl Broker {
         for id in gone {
             self.dismiss(id, ReasonCode::NOT_AUTHORIZED);
         }
+        self.recall_shadows();
         self.retained.refilter(&self.policy, &earlier);
         for (_, session) in &mut self.sessions {
             let sid = session.sid.clone();
@@ -347,6 +352,7 @@ impl Broker {
                 });
             }
         }
+        self.refilter_shadows(&earlier, now);
         self.pump_all(now);
     }
 
@@ -367,6 +373,7 @@ impl Broker {
             self.dismiss(id, ReasonCode::SERVER_SHUTTING_DOWN);
         }
         self.retained = Retained::default();
+        self.shadows = Shadows::default();
         self.policy = Policy::Granted(None);
         self.forget_at = None;
     }

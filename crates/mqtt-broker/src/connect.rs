@@ -70,6 +70,7 @@ impl Broker {
             link.session = Some(id);
             link.patience_ms = u64::from(connect.keep_alive) * 1_500;
             link.window = usize::from(window.max(1));
+            link.wants_reasons = connect.properties.request_problem_information().unwrap_or(true);
             let largest = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
             link.max_packet = usize::try_from(largest).unwrap_or(usize::MAX);
             if link.patience_ms > 0 {
@@ -80,6 +81,9 @@ impl Broker {
         self.welcome(connection, session_present, wished, expiry, admitted.assigned.as_deref(), now);
         self.resend(connection, id, now);
         self.pump(id, now);
+        if session_present {
+            self.tell_returned(id, now);
+        }
     }
 
     /// Who this is and whether it may come in.

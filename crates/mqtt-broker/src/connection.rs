@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) max_packet: usize,
     /// The client's receive maximum, or ours if that is lower.
     pub(crate) window: usize,
+    /// Whether the client takes reason strings in acknowledgements (§3.1.2.11.7).
+    pub(crate) wants_reasons: bool,
     /// Topic aliases that the client has set; index 0 is alias 1.
     pub(crate) aliases: Vec<Option<Box<str>>>,
     pub(crate) output: Output,
@@ -44,6 +46,7 @@ impl Connection {
             patience_ms: 0,
             max_packet: usize::MAX,
             window: 1,
+            wants_reasons: true,
             aliases: Vec::new(),
             output: Output::default(),
             closing: false,

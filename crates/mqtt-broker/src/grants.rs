@@ -1,7 +1,7 @@
 //! Consent as a pure table: who may publish what, who may read what, and what may be kept at all.
 //!
 //! Topics of a personal broker: a device's values are `d/<label>/<channel>`, commands for it `c/<label>/<channel>`. Values
-//! have a [`View`] for each grant that may read them; commands go as they are.
+//! have a [`View`] for each grant that may read them; commands go as they are. The device's shadow is below `s/<label>`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,7 +10,8 @@ use views::{HashKey, View};
 /// What one grant allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// A device: publishes below `d/<label>/`, is commanded below `c/<label>/`.
+    /// A device: publishes below `d/<label>/` and to `s/<label>/reported`, is commanded below `c/<label>/` and by
+    /// `s/<label>/delta`.
     Device {
         /// The device's label.
         label: Box<str>,
@@ -67,10 +68,34 @@ static RAW: View = View::Raw;
 enum Topic<'a> {
     Value { label: &'a str, channel: &'a str },
     Command { label: &'a str, channel: &'a str },
+    Shadow { label: &'a str, part: Part },
+}
+
+/// Topics of a device's shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `s/<label>`: what an app sees.
+    Document,
+    /// `s/<label>/reported`: the device writes.
+    Reported,
+    /// `s/<label>/desired`: an app writes.
+    Desired,
+    /// `s/<label>/delta`: what the device has still to do.
+    Delta,
 }
 
 fn parse(topic: &str) -> Option<Topic<'_>> {
     let (kind, rest) = topic.split_once('/')?;
+    if kind == "s" {
+        let (label, part) = match rest.split_once('/') {
+            None => (rest, Part::Document),
+            Some((label, "reported")) => (label, Part::Reported),
+            Some((label, "desired")) => (label, Part::Desired),
+            Some((label, "delta")) => (label, Part::Delta),
+            Some(_) => return None,
+        };
+        return (!label.is_empty()).then_some(Topic::Shadow { label, part });
+    }
     let (label, channel) = rest.split_once('/')?;
     if label.is_empty() || channel.is_empty() {
         return None;
@@ -79,6 +104,14 @@ fn parse(topic: &str) -> Option<Topic<'_>> {
         "d" => Some(Topic::Value { label, channel }),
         "c" => Some(Topic::Command { label, channel }),
         _ => None,
+    }
+}
+
+/// The device and the part of its shadow that a topic names, if it names one.
+pub(crate) fn shadow_topic(topic: &str) -> Option<(&str, Part)> {
+    match parse(topic)? {
+        Topic::Shadow { label, part } => Some((label, part)),
+        Topic::Value { .. } | Topic::Command { .. } => None,
     }
 }
 
@@ -98,7 +131,15 @@ impl Channels {
         }
     }
 
-    fn sight(&self, channel: &str) -> Sight<'_> {
+    fn is_empty(&self) -> bool {
+        self.read.is_empty() && self.command.is_empty()
+    }
+
+    pub(crate) fn may_command(&self, channel: &str) -> bool {
+        lists(&self.command, channel)
+    }
+
+    pub(crate) fn sight(&self, channel: &str) -> Sight<'_> {
         match self.read.iter().find(|readable| *readable.channel == *channel) {
             None => Sight::Blind,
             Some(Readable { view: None, .. }) => Sight::Raw,
@@ -112,7 +153,13 @@ impl Access {
         match (self, parse(topic)) {
             (Access::Device { label: own }, Some(Topic::Value { label, .. })) => **own == *label,
             (Access::App { devices, .. }, Some(Topic::Command { label, channel })) => {
-                devices.get(label).is_some_and(|channels| lists(&channels.command, channel))
+                devices.get(label).is_some_and(|channels| channels.may_command(channel))
+            }
+            (Access::Device { label: own }, Some(Topic::Shadow { label, part: Part::Reported })) => {
+                **own == *label
+            }
+            (Access::App { devices, .. }, Some(Topic::Shadow { label, part: Part::Desired })) => {
+                devices.get(label).is_some_and(|channels| !channels.command.is_empty())
             }
             _ => false,
         }
@@ -126,12 +173,36 @@ impl Access {
             (Access::App { devices, .. }, Some(Topic::Value { label, channel })) => {
                 devices.get(label).map_or(Sight::Blind, |channels| channels.sight(channel))
             }
+            (Access::Device { label: own }, Some(Topic::Shadow { label, part: Part::Delta }))
+                if **own == *label =>
+            {
+                Sight::Raw
+            }
+            // What of the document it may see is decided member by member.
+            (Access::App { devices, .. }, Some(Topic::Shadow { label, part: Part::Document }))
+                if devices.get(label).is_some_and(|channels| !channels.is_empty()) =>
+            {
+                Sight::Raw
+            }
             _ => Sight::Blind,
         }
     }
 
     fn may_read(&self, topic: &str) -> bool {
         self.sight(topic) != Sight::Blind
+    }
+
+    /// Whether what is published to the topic may reach it, as it is or in a shadow.
+    fn is_reached_by(&self, topic: &str) -> bool {
+        match (self, parse(topic)) {
+            (Access::App { devices, .. }, Some(Topic::Shadow { label, part: Part::Reported })) => {
+                devices.get(label).is_some_and(|channels| !channels.is_empty())
+            }
+            (Access::Device { label: own }, Some(Topic::Shadow { label, part: Part::Desired })) => {
+                **own == *label
+            }
+            _ => self.may_read(topic),
+        }
     }
 
     fn has_views(&self) -> bool {
@@ -170,8 +241,12 @@ impl Grants {
         self.by_sid.get_key_value(sid).map(|(own, _)| Rc::clone(own))
     }
 
-    fn access(&self, sid: Option<&Rc<str>>) -> Option<&Access> {
+    pub(crate) fn access(&self, sid: Option<&Rc<str>>) -> Option<&Access> {
         self.by_sid.get(sid?)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Rc<str>, &Access)> {
+        self.by_sid.iter()
     }
 }
 
@@ -263,7 +338,7 @@ impl Policy {
 
     /// Whether any grant may read the topic: otherwise what is published to it must not be kept.
     pub fn has_reader(&self, topic: &str) -> bool {
-        self.granted(true, false, |grants| grants.by_sid.values().any(|access| access.may_read(topic)))
+        self.granted(true, false, |grants| grants.by_sid.values().any(|access| access.is_reached_by(topic)))
     }
 
     /// Whether any grant may publish to the topic: without one, what was published there has lost its source.
@@ -337,6 +412,12 @@ mod tests {
             ("d/L", false),
             ("d/L/", false),
             ("d/LL/t", false),
+            ("s/L/reported", true),
+            ("s/M/reported", false),
+            ("s/L", false),
+            ("s/L/desired", false),
+            ("s/L/delta", false),
+            ("s/L/other", false),
             ("x", false),
         ] {
             assert_eq!(policy.may_publish(Some(&device), topic), allowed, "{topic}");
@@ -354,6 +435,9 @@ mod tests {
             ("d/L/t", false),
             ("c/LL/#", false),
             ("c/L", false),
+            ("s/L/#", true),
+            ("s/L", false),
+            ("s/+/delta", false),
         ] {
             assert_eq!(policy.may_subscribe(Some(&device), filter), allowed, "{filter}");
         }
@@ -372,6 +456,12 @@ mod tests {
             ("d/M/t", false, false),
             ("c/L/heater", false, true),
             ("c/L/t", false, false),
+            ("s/L", true, false),
+            ("s/L/desired", false, true),
+            ("s/L/reported", false, false),
+            ("s/L/delta", false, false),
+            ("s/M", false, false),
+            ("s/M/desired", false, false),
         ] {
             assert_eq!(policy.may_read(Some(&app), topic), read, "{topic}");
             assert_eq!(policy.may_publish(Some(&app), topic), command, "{topic}");

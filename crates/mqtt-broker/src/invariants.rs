@@ -2,7 +2,7 @@
 
 use crate::Identity;
 use crate::broker::{Broker, covers};
-use crate::grants::{Access, Channels, Grants, Policy};
+use crate::grants::{Access, Channels, Grants, Policy, Sight, shadow_topic};
 use crate::limits::Limits;
 use crate::retained::Kept;
 use crate::session::Session;
@@ -13,6 +13,7 @@ use mqtt_wire::{
     Subscription, TopicFilters, Unsubscribe, Version, Will,
 };
 use proptest::prelude::*;
+use serde_json::Value;
 use std::rc::Rc;
 use views::View;
 
@@ -24,6 +25,7 @@ enum Event {
     Publish { at: usize, topic: usize, qos: u8, id: u16, retain: bool, length: usize, expiry: Option<u32> },
     Subscribe { at: usize, filter: usize, qos: u8 },
     Unsubscribe { at: usize, filter: usize },
+    Patch { at: usize, desired: bool, patch: usize, qos: u8 },
     Ack { at: usize, kind: u8, id: u16 },
     Bytes { at: usize, bytes: Vec<u8> },
     Written { at: usize, count: usize },
@@ -34,7 +36,21 @@ enum Event {
 
 const CONNECTIONS: usize = 4;
 const TOPICS: [&str; 5] = ["d/L/t", "d/L/u", "c/L/h", "d/M/t", "other"];
-const FILTERS: [&str; 6] = ["#", "d/+/t", "d/L/u", "c/L/#", "$share/g/d/#", "$share/g/c/L/h"];
+const FILTERS: [&str; 9] =
+    ["#", "d/+/t", "d/L/u", "c/L/#", "$share/g/d/#", "$share/g/c/L/h", "s/L/#", "s/+", "$share/g/s/#"];
+/// Patches of a shadow, of what is reported and of what is desired.
+const PATCHES: [&str; 10] = [
+    r#"{"t":1}"#,
+    r#"{"t":{"a":1},"u":2,"x":3}"#,
+    r#"{"t":{"b":2,"a":null}}"#,
+    r#"{"u":null,"h":{"a":1}}"#,
+    r#"{"h":{"a":1}}"#,
+    r#"{"h":{"b":2}}"#,
+    r#"{"h":null}"#,
+    r#"{"$version":0,"h":7}"#,
+    r#"{"$version":1,"desired":{"h":8,"i":8}}"#,
+    "{",
+];
 const SIDS: [&str; 3] = ["device", "app", "late"];
 /// Three of each grant.
 const CLIENTS: usize = 9;
@@ -56,6 +72,8 @@ fn event() -> impl Strategy<Value = Event> {
             }),
         4 => (at.clone(), 0..FILTERS.len(), 0..3u8).prop_map(|(at, filter, qos)| Event::Subscribe { at, filter, qos }),
         1 => (at.clone(), 0..FILTERS.len()).prop_map(|(at, filter)| Event::Unsubscribe { at, filter }),
+        8 => (at.clone(), any::<bool>(), 0..PATCHES.len(), 0..3u8)
+            .prop_map(|(at, desired, patch, qos)| Event::Patch { at, desired, patch, qos }),
         5 => (at.clone(), 0..4u8, 1..6u16).prop_map(|(at, kind, id)| Event::Ack { at, kind, id }),
         1 => (at.clone(), prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Event::Bytes { at, bytes }),
         5 => (at, 0..200usize).prop_map(|(at, count)| Event::Written { at, count }),
@@ -153,6 +171,18 @@ impl World {
                 };
                 self.send(*at, &Packet::Publish(publish));
             }
+            Event::Patch { at, desired, patch, qos } => {
+                let publish = Publish {
+                    dup: false,
+                    qos: QoS::from_bits(*qos).unwrap_or_default(),
+                    retain: true,
+                    topic: if *desired { "s/L/desired" } else { "s/L/reported" },
+                    packet_id: Some(5),
+                    properties: Properties::EMPTY,
+                    payload: PATCHES[*patch].as_bytes(),
+                };
+                self.send(*at, &Packet::Publish(publish));
+            }
             Event::Subscribe { at, filter, qos } => {
                 let qos = QoS::from_bits(*qos).unwrap_or_default();
                 let list = [Subscription::new(FILTERS[*filter], qos)];
@@ -241,6 +271,7 @@ impl World {
                 assert!(broker.policy.may_publish(stored.message.sid.as_ref(), topic));
             }
         }
+        check_shadows(broker);
         let mut found = Matches::default();
         for topic in TOPICS {
             broker.tree.find(topic, &mut found);
@@ -251,6 +282,70 @@ impl World {
             }
         }
     }
+}
+
+/// Nothing is in a shadow, or on its way out of one, that is not granted.
+fn check_shadows(broker: &mut Broker) {
+    let policy = &broker.policy;
+    if !policy.is_granted() {
+        assert_eq!(broker.shadows.labels().count(), 0);
+    }
+    for label in broker.shadows.labels() {
+        assert!(policy.has_publisher(&format!("s/{label}/reported")), "a shadow without its device");
+        let mut stored = Vec::new();
+        broker.shadows.write(label, &mut stored);
+        let [reported, own, desired, versions]: [Value; 4] = serde_json::from_slice(&stored).expect("JSON");
+        let may_read = |sid: &str, channel: &str| {
+            assert_eq!(policy.sight(Some(&sid.into()), &format!("d/{label}/{channel}")), Sight::Raw);
+        };
+        let may_command = |sid: &str, channel: &str| {
+            assert!(policy.may_publish(Some(&sid.into()), &format!("c/{label}/{channel}")));
+        };
+        for (channel, parts) in members(&reported) {
+            ids(&parts[1]).for_each(|sid| may_read(sid, channel));
+            ids(&parts[2]).for_each(|sid| may_command(sid, channel));
+            assert!(ids(&parts[1]).chain(ids(&parts[2])).count() > 0, "reported without consent");
+        }
+        for (sid, own) in members(&own) {
+            members(own).for_each(|(channel, _)| may_read(sid, channel));
+        }
+        for (channel, parts) in members(&desired) {
+            ids(&parts[1]).for_each(|sid| may_command(sid, channel));
+            assert!(ids(&parts[1]).count() > 0, "desired by nobody");
+        }
+        for (sid, _) in members(&versions) {
+            assert!(policy.grants().is_some_and(|grants| grants.sid(sid).is_some()));
+        }
+    }
+    for (_, session) in &broker.sessions {
+        assert!(session.overdue.is_empty() || session.connection.is_some());
+        assert!(session.overdue.keys().all(|topic| shadow_topic(topic).is_some()));
+        let Some(link) = session.connection.and_then(|id| broker.connections.get_mut(&id)) else { continue };
+        let (sid, version) = (session.sid.clone(), link.version);
+        link.output.retain(|frame| {
+            if let Ok(Packet::Publish(publish)) = Packet::decode(frame, version)
+                && let Some((label, _)) = shadow_topic(publish.topic).filter(|_| policy.is_granted())
+            {
+                assert!(policy.may_read(sid.as_ref(), publish.topic));
+                let document: Value = serde_json::from_slice(publish.payload).expect("JSON");
+                for (channel, _) in document.get("reported").into_iter().flat_map(members) {
+                    assert!(policy.may_read(sid.as_ref(), &format!("d/{label}/{channel}")));
+                }
+                for (channel, _) in document.get("desired").into_iter().flat_map(members) {
+                    assert!(policy.may_publish(sid.as_ref(), &format!("c/{label}/{channel}")));
+                }
+            }
+            true
+        });
+    }
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
+}
+
+fn ids(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn limits() -> Limits {

@@ -23,6 +23,7 @@ pub mod net;
 mod publish;
 mod retained;
 mod session;
+mod shadow;
 mod subscribe;
 mod tally;
 mod tree;

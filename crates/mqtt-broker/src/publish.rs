@@ -6,8 +6,9 @@ use crate::grants::Sight;
 use crate::message::{Content, Envelope, Routed, after, encode, passed_on};
 use crate::retained::{Kept, Stored};
 use crate::session::Waiting;
+use crate::shadow::explanation;
 use crate::tree::{Entry, Matches};
-use mqtt_wire::{Ack, Packet, Property, Publish, QoS, ReasonCode};
+use mqtt_wire::{Ack, Packet, Properties, Property, Publish, QoS, ReasonCode};
 use std::mem;
 
 /// What became of a message at its receivers.
@@ -63,7 +64,7 @@ impl Broker {
         let routed = Routed::new(content, sid.as_ref());
         let reason = self.publish(&routed, Some(session), publish.qos, publish.retain, now);
         match (publish.qos, publish.packet_id) {
-            (QoS::AtLeastOnce, Some(id)) => self.send(connection, &Packet::PubAck(Ack::new(id, reason))),
+            (QoS::AtLeastOnce, Some(id)) => self.answer(connection, publish.qos, id, topic, reason),
             (QoS::ExactlyOnce, Some(id)) => {
                 // "No matching subscribers" is allowed here too, but changes nothing for the sender.
                 let reason = if reason.is_success() { ReasonCode::SUCCESS } else { reason };
@@ -72,9 +73,23 @@ impl Broker {
                 {
                     session.received.push(id);
                 }
-                self.send(connection, &Packet::PubRec(Ack::new(id, reason)));
+                self.answer(connection, publish.qos, id, topic, reason);
             }
             _ => {}
+        }
+    }
+
+    /// PUBACK or PUBREC, with words where there are some and the client takes them (§3.1.2.11.7).
+    fn answer(&mut self, connection: usize, qos: QoS, packet_id: u16, topic: &str, reason: ReasonCode) {
+        let Some(link) = self.connections.get_mut(&connection) else { return };
+        let words = explanation(topic, reason).filter(|_| link.wants_reasons && self.policy.is_granted());
+        let words = words.map(Property::ReasonString);
+        let packet = |words| {
+            let ack = Ack { packet_id, reason, properties: Properties::list(words) };
+            if qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) }
+        };
+        if link.send(&packet(words.as_slice())) || link.send(&packet(&[])) {
+            self.attend(connection);
         }
     }
 
@@ -117,6 +132,9 @@ impl Broker {
         let topic = routed.content.topic;
         if !self.policy.may_publish(routed.sid, topic) {
             return ReasonCode::NOT_AUTHORIZED;
+        }
+        if let Some(reason) = self.publish_to_shadow(routed, from, now) {
+            return reason;
         }
         if !self.policy.has_reader(topic) {
             return ReasonCode::SUCCESS;
@@ -324,8 +342,12 @@ impl Broker {
                 session.flying.push(Flying { packet_id, stage, message: Some(waiting) });
             }
         }
+        let is_overdue = !session.overdue.is_empty();
         if sent {
             self.attend(connection);
+        }
+        if is_overdue {
+            self.tell_overdue(id, now);
         }
     }
 
@@ -334,7 +356,8 @@ impl Broker {
         let connected: Vec<usize> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.connection.is_some() && !session.waiting.is_empty())
+            .filter(|(_, session)| session.connection.is_some())
+            .filter(|(_, session)| !(session.waiting.is_empty() && session.overdue.is_empty()))
             .map(|(id, _)| id)
             .collect();
         for id in connected {

@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::tally::Tally;
 use crate::tree::Entry;
 use mqtt_wire::QoS;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 pub(crate) struct Session {
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) received: Vec<u16>,
     pub(crate) will: Option<Will>,
     pub(crate) will_at: Option<u64>,
+    /// Topics of shadows whose newest state found no room, each with the retain flag that it goes out with.
+    pub(crate) overdue: BTreeMap<Box<str>, bool>,
 }
 
 /// A subscription as the client wrote it.
@@ -70,6 +72,7 @@ impl Session {
             received: Vec::new(),
             will: None,
             will_at: None,
+            overdue: BTreeMap::new(),
         }
     }
 

@@ -19,13 +19,11 @@ impl Broker {
     ) {
         let id = subscribe.properties.subscription_identifier().unwrap_or(0);
         let mut codes = Vec::new();
-        let mut wanted = Vec::new();
+        let mut accepted = Vec::new();
         for subscription in subscribe.filters.iter() {
             let code = match self.subscribe(session, &subscription, id) {
                 Ok(is_new) => {
-                    if sends_retained(&subscription, is_new) {
-                        wanted.push(subscription);
-                    }
+                    accepted.push((subscription, sends_retained(&subscription, is_new)));
                     ReasonCode(subscription.qos.bits())
                 }
                 Err(reason) => reason,
@@ -37,8 +35,11 @@ impl Broker {
             connection,
             &Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &codes }),
         );
-        for subscription in wanted {
-            self.send_retained(session, &subscription, id, now);
+        for (subscription, is_due) in accepted {
+            if is_due {
+                self.send_retained(session, &subscription, id, now);
+            }
+            self.tell_subscriber(session, &subscription, id, is_due, now);
         }
     }
 

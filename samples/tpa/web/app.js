@@ -54,6 +54,7 @@ gateway.addEventListener('state', ({ detail: state }) => {
   if (gone) {
     for (const card of cards.values()) card.element.remove();
     cards.clear();
+    shadows.clear();
   }
 });
 
@@ -69,12 +70,18 @@ gateway.addEventListener('devices', ({ detail: devices }) => {
       known.update(device);
       continue;
     }
-    const card = new DeviceCard(device, { command: (channel, value) => gateway.command(device.handle, channel, value), note, fellSilent: () => gateway.refresh() });
+    const card = new DeviceCard(device, {
+      command: (channel, value) => gateway.command(device.handle, channel, value),
+      want: (patch) => gateway.want(device.handle, patch),
+      note,
+      fellSilent: () => gateway.refresh(),
+    });
     cards.set(device.handle, card);
     document.getElementById('devices').append(card.element);
     // It has no width before it is on the page.
     card.render();
     for (const message of early.filter((one) => one.handle === device.handle)) card.receive(message.channel, message.payload);
+    if (shadows.has(device.handle)) card.follow(shadows.get(device.handle));
   }
   early.length = 0;
 });
@@ -86,6 +93,13 @@ gateway.addEventListener('message', ({ detail: message }) => {
   if (card) card.receive(message.channel, message.payload);
   else if (early.push(message) === 1) gateway.refresh();
   else if (early.length > 100) early.shift();
+});
+
+/** The newest state of each device's shadow; it may come before its card is there. */
+const shadows = new Map();
+gateway.addEventListener('shadow', ({ detail: { handle, state } }) => {
+  shadows.set(handle, state);
+  cards.get(handle)?.follow(state);
 });
 
 window.setInterval(() => cards.forEach((card) => card.render()), 1000);

@@ -1,9 +1,8 @@
 /** The card of one device: its readings with their charts, its switches, and how fresh all that is. */
 import { draw } from './chart.js';
-import { Series, decode, format, switchState } from './readings.js';
+import { Series, decode, format, inWords, patience, pause, switchState } from './readings.js';
 
-/** A device that sent nothing for this long is called silent, in milliseconds. */
-const SILENT = 10_000;
+const EMPTY_CHART = 'A chart begins here with the first reading.';
 
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
@@ -12,10 +11,11 @@ export class DeviceCard {
   #readings = new Map();
   #switches = new Map();
   #spans = [];
+  #shadow = {};
 
   /**
    * @param {ReturnType<typeof import('./readings.js').joinDevices>[number]} device
-   * @param {{command: (channel: string, value: boolean) => Promise<boolean>, note: (text: string) => void,
+   * @param {{command: (channel: string, value: boolean) => Promise<boolean>, want: (patch: object) => Promise<boolean>, note: (text: string) => void,
    *   fellSilent: () => void}} page
    */
   constructor(device, page) {
@@ -42,9 +42,12 @@ export class DeviceCard {
       parts.delete(name);
     }
     for (const channel of channels) {
-      if (parts.has(channel.name)) continue;
+      const known = parts.get(channel.name);
+      if (known) showExactness(known, channel);
+      if (known) continue;
       const part = make(channel);
       parts.set(channel.name, part);
+      showExactness(part, channel);
       this.element.querySelector(place).append(part.element);
     }
   }
@@ -54,8 +57,8 @@ export class DeviceCard {
     element.dataset.channel = channel.name;
     element.querySelector('.title').textContent = channel.title ?? channel.name;
     element.querySelector('.unit').textContent = channel.unit ?? '';
-    element.querySelector('.chart').textContent = 'A chart begins here with the first reading.';
-    return { channel, element, series: new Series() };
+    element.querySelector('.chart').textContent = EMPTY_CHART;
+    return { channel, element, series: new Series(pause(channel.view)) };
   }
 
   #switch(channel) {
@@ -72,24 +75,38 @@ export class DeviceCard {
   }
 
   async #toggle(part) {
-    const asked = { value: part.said?.value !== true, time: Date.now(), confirmed: false, refused: false };
+    const { name } = part.channel;
+    // A device that reports this to its shadow obeys the shadow, too, and then also what was wanted while it was away.
+    const kept = typeof this.#shadow.reported?.[name] === 'boolean';
+    const asked = { value: part.said?.value !== true, time: Date.now(), confirmed: false, refused: false, kept };
     part.asked = asked;
     this.render();
-    asked.refused = !(await this.page.command(part.channel.name, asked.value));
+    asked.refused = !(await (kept ? this.page.want({ [name]: asked.value }) : this.page.command(name, asked.value)));
     this.render();
   }
 
   /** A message on `d/<this device>/<channel>`. */
   receive(channel, payload) {
-    const value = decode(payload);
-    if (value === undefined) return;
+    const said = decode(payload);
+    if (said === undefined) return;
+    const { value } = said;
     const now = Date.now();
     this.#lastMessage = now;
     const reading = this.#readings.get(channel);
-    if (reading && typeof value === 'number') reading.series.add(now, value);
+    if (reading && typeof value === 'number') reading.series.add(said.time ?? now, value, said.spread);
     else if (reading) reading.text = value;
     const part = this.#switches.get(channel);
     if (part && typeof value === 'boolean') this.#said(part, value, now);
+    this.render();
+  }
+
+  /** The device's shadow as the gateway shows it: what the device reported, what is wanted, and what of that it does not have yet. */
+  follow(state) {
+    this.#shadow = state;
+    for (const [name, part] of this.#switches) {
+      const reported = state.reported?.[name];
+      if (typeof reported === 'boolean' && !part.said) this.#said(part, reported, Date.now());
+    }
     this.render();
   }
 
@@ -110,7 +127,8 @@ export class DeviceCard {
     const now = Date.now();
     const pill = this.element.querySelector('.pill');
     const age = this.#lastMessage === undefined ? undefined : now - this.#lastMessage;
-    const state = age === undefined ? 'waiting' : age > SILENT ? 'silent' : 'live';
+    const silent = patience(this.device.readings, this.device.switches);
+    const state = age === undefined ? 'waiting' : age > silent ? 'silent' : 'live';
     // Maybe it is not ours to see any more.
     if (state === 'silent' && pill.dataset.state !== 'silent') this.page.fellSilent();
     if (pill.dataset.state !== state) pill.dataset.state = state;
@@ -127,9 +145,22 @@ export class DeviceCard {
     const unit = channel.unit ?? '';
     element.querySelector('.range').textContent = `Lowest ${format(range.low)}, highest ${format(range.high)}`;
     const spans = this.#spans.map((span) => ({ from: span.from, to: Math.min(span.to, now) }));
-    const label = `${channel.title ?? channel.name}: now ${format(last.value)} ${unit}, between ${format(range.low)} and ${format(range.high)} in the last minutes`;
+    const label = `${channel.title ?? channel.name}: now ${format(last.value)} ${unit}, between ${format(range.low)} and ${format(range.high)} in ${channel.view.kind === 'summary' ? 'these averages' : 'the last minutes'}`;
     draw(element.querySelector('.chart'), series.points, spans, now, label);
   }
+}
+
+/** How exact what is shown is: its owner chose that, and may change it at any time. What came under another choice is forgotten. */
+function showExactness(part, channel) {
+  const words = channel.readable === false ? '' : inWords(channel.view, channel.unit);
+  const place = part.element.querySelector('.exactly');
+  if (place.textContent !== words) place.textContent = words;
+  const changed = JSON.stringify(part.channel.view) !== JSON.stringify(channel.view);
+  part.channel = channel;
+  if (!changed || !part.series) return;
+  part.series = new Series(pause(channel.view));
+  part.element.querySelector('.range').textContent = '';
+  part.element.querySelector('.chart').textContent = EMPTY_CHART;
 }
 
 function renderSwitch({ channel, element, button, asked, said }, now) {

@@ -4,9 +4,9 @@
  * connection first, waits until it is subscribed, and only then closes the old one: no reading is missed.
  *
  * Knows no page: it emits `state` (`connecting`, `live`, `empty`, `gateway_away`, `provider_away`, `withdrawn`,
- * `not_connected`), `devices` and `message`. What it needs of the world is passed in.
+ * `not_connected`), `devices`, `message` and `shadow`. What it needs of the world is passed in.
  */
-import { joinDevices, parseTopic } from './readings.js';
+import { joinDevices, parse, parseShadow, parseTopic } from './readings.js';
 
 /** MQTT 5 reason codes that say the token is no good (any more). */
 const BAD_CREDENTIALS = 0x86;
@@ -83,10 +83,23 @@ export class GatewayConnection extends EventTarget {
    * @returns {Promise<boolean>} false if the gateway refused it or is away
    */
   command(handle, channel, value) {
+    return this.#publish(`c/${handle}/${channel}`, value);
+  }
+
+  /**
+   * Writes what is wanted to a device's shadow: it is kept for a device that is away.
+   * @param {object} patch channels with the values that they are to have (a JSON merge patch)
+   * @returns {Promise<boolean>} false if the gateway refused it or is away
+   */
+  want(handle, patch) {
+    return this.#publish(`s/${handle}/desired`, patch);
+  }
+
+  #publish(topic, value) {
     const client = this.#current?.client;
     if (!client?.connected) return Promise.resolve(false);
     return new Promise((resolve) => {
-      client.publish(`c/${handle}/${channel}`, JSON.stringify(value), { qos: 1 }, (error, packet) => {
+      client.publish(topic, JSON.stringify(value), { qos: 1 }, (error, packet) => {
         resolve(!error && !(packet?.reasonCode >= 0x80));
       });
     });
@@ -196,7 +209,11 @@ export class GatewayConnection extends EventTarget {
         if (!mayRead(devices)) return ready(false);
         client.subscribe('d/#', { qos: 1 }, (error, granted) => {
           const code = granted?.[0]?.qos ?? 0x80;
-          if (!error && code < 0x80) return ready(true);
+          if (!error && code < 0x80) {
+            // A gateway that has no shadows refuses; then there are none.
+            client.subscribe('s/+', { qos: 1 }, () => {});
+            return ready(true);
+          }
           if (isRefusal(error?.code ?? code)) why = this.#refusal(access);
           session.end();
           reject(why);
@@ -206,6 +223,9 @@ export class GatewayConnection extends EventTarget {
         const parsed = parseTopic(topic);
         // While two connections overlap, both bring the same message: twice does no harm, never would.
         if (parsed && !session.ended) this.#emit('message', { ...parsed, payload });
+        const shadow = parseShadow(topic);
+        const state = shadow && parse(payload);
+        if (state && typeof state === 'object' && !session.ended) this.#emit('shadow', { handle: shadow, state });
       });
       client.on('disconnect', (packet) => {
         if (isRefusal(packet?.reasonCode)) why = this.#refusal(access);

@@ -13,6 +13,9 @@ export class GatewayStandIn extends EventEmitter {
   sessions = [];
   most = 0;
   life = 3600;
+  noShadows = false;
+  /** Each device's shadow, by its handle. */
+  shadows = {};
   withdrawn = false;
   devices = [
     {
@@ -90,8 +93,13 @@ export class GatewayStandIn extends EventEmitter {
       session.send({ cmd: 'connack', reasonCode: good ? 0 : 0x87, sessionPresent: false });
       if (!good) session.socket.close();
     } else if (packet.cmd === 'subscribe') {
+      const shadows = packet.subscriptions[0].topic === 's/+';
+      session.send({ cmd: 'suback', messageId: packet.messageId, granted: [shadows && this.noShadows ? 0x87 : 1] });
+      if (shadows) {
+        for (const [handle, state] of Object.entries(this.shadows)) session.send({ cmd: 'publish', topic: `s/${handle}`, payload: JSON.stringify(state), qos: 0, retain: true });
+        return;
+      }
       session.subscribed = true;
-      session.send({ cmd: 'suback', messageId: packet.messageId, granted: [1] });
       this.emit('subscribed', session);
     } else if (packet.cmd === 'publish') {
       this.emit('command', { topic: packet.topic, payload: packet.payload.toString() });

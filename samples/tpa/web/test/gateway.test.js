@@ -192,3 +192,24 @@ test('a gateway that ends each connection at once is not asked without a pause',
     assert.ok(timers.pauses.includes(pause), `${timers.pauses}`);
   }
 });
+
+test('a shadow is read and written, and a gateway without shadows serves all the same', async (t) => {
+  const { standIn, gateway, until } = await connection(t, (standIn) => {
+    standIn.shadows.h1 = { version: 2, reported: { heater: false }, desired: {}, delta: {} };
+  });
+  const shadow = until('shadow');
+  gateway.start();
+  assert.deepEqual(await shadow, { handle: 'h1', state: standIn.shadows.h1 });
+  const wish = once(standIn, 'command');
+  assert.equal(await gateway.want('h1', { heater: true }), true);
+  assert.deepEqual(await wish, [{ topic: 's/h1/desired', payload: '{"heater":true}' }]);
+
+  const without = await connection(t, (standIn) => (standIn.noShadows = true));
+  const heard = once(without.gateway, 'message');
+  const live = without.until('state', 'live');
+  without.gateway.start();
+  await live;
+  without.standIn.publish('d/h1/temperature', 21);
+  await heard;
+  assert.equal(await without.gateway.command('h1', 'heater', true), true);
+});

@@ -19,9 +19,10 @@ export class Diary {
 
   /**
    * Asks and is allowed: only the devices of these names, all if none are given.
-   * @param {{devices?: string[], command?: boolean, names?: boolean, pictures?: boolean}} choice
+   * @param {{devices?: string[], command?: boolean, names?: boolean, exactly?: Record<string, string>, pictures?: boolean | string}} choice
+   *   `exactly` says how exactly readings are seen: what the page calls a channel, and what it offers
    */
-  static async connect(person, { devices, command = true, names = true, pictures = false } = {}, page = person.page) {
+  static async connect(person, { devices, command = true, names = true, exactly = {}, pictures = false } = {}, page = person.page) {
     const diary = await Diary.ask(person, page);
     for (const label of await page.locator('label:has(input[name=device])').all()) {
       const text = await label.innerText();
@@ -30,7 +31,10 @@ export class Diary {
     await page.getByLabel(/^See readings/).setChecked(true);
     await page.getByLabel(/^Send commands/).setChecked(command);
     await page.getByLabel(/^Tell it my names/).setChecked(names);
-    if (pictures) await shot(page, 'didp-consent');
+    for (const [channel, words] of Object.entries(exactly)) {
+      for (const list of await page.getByLabel(channel, { exact: true }).and(page.locator('select:visible')).all()) await list.selectOption({ label: words });
+    }
+    if (pictures) await shot(page, typeof pictures === 'string' ? pictures : 'didp-consent');
     await page.getByRole('button', { name: 'Allow', exact: true }).click();
     await page.waitForURL(`${urls.tpa}/diary`);
     return diary;
@@ -59,6 +63,12 @@ export class Diary {
   async points(name) {
     const line = this.card(name).locator('.chart .line').first();
     return (await line.count()) ? (await line.getAttribute('points')).split(' ').length : 0;
+  }
+
+  /** A channel's reading on that device's card: its number, and how exact the page says that it is. */
+  reading(name, channel) {
+    const part = this.card(name).locator(`.reading[data-channel="${channel}"]`);
+    return { number: part.locator('.number'), exactly: part.locator('.exactly') };
   }
 
   heater(name) {

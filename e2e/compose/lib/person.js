@@ -112,6 +112,14 @@ export class Person {
     await page.getByText('Released.').waitFor();
   }
 
+  /** The owner's card of an app that has that device, with the form for changes unfolded. */
+  async openChanges(app, device, page = this.page) {
+    await this.openAccount(page);
+    const card = page.locator('article', { has: page.getByRole('heading', { name: app, exact: true }) }).filter({ hasText: device }).first();
+    await card.getByText('Change what it sees').click();
+    return card;
+  }
+
   /** Withdraws what the app of that name may do. */
   async withdraw(app, page = this.page) {
     await this.openAccount(page);

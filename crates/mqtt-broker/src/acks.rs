@@ -24,12 +24,16 @@ impl Broker {
             None if !ack.reason.is_success() => return,
             None => {}
             Some(Stage::Rec | Stage::Comp) => {
-                if let Some(session) = self.sessions.get_mut(session)
-                    && let Some(flying) = session.flying.get_mut(ack.packet_id)
+                if let Some(known) = self.sessions.get_mut(session)
+                    && let Some(flying) = known.flying.get_mut(ack.packet_id)
                 {
+                    let is_new = flying.stage != Stage::Comp;
                     flying.stage = Stage::Comp;
                     let freed = flying.message.take().map_or(0, |waiting| waiting.cost());
-                    self.held.remove(session.sid.as_ref(), freed);
+                    self.held.remove(known.sid.as_ref(), freed);
+                    if is_new {
+                        self.log.completing(session, known, ack.packet_id);
+                    }
                 }
             }
         }
@@ -56,6 +60,7 @@ impl Broker {
         {
             let freed = flying.message.map_or(0, |waiting| waiting.cost());
             self.held.remove(session.sid.as_ref(), freed);
+            self.log.landed(id, session, packet_id);
         }
         self.pump(id, now);
     }

@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, Identity};
 use crate::grants::{Grants, Policy};
+use crate::journal::Log;
 use crate::limits::Limits;
 use crate::message::{Message, Routed, after};
 use crate::retained::Retained;
@@ -30,6 +31,8 @@ pub struct Broker {
     pub(crate) matches: Matches,
     /// Bytes of messages that wait or fly, in all sessions.
     pub(crate) held: Tally,
+    /// Changes for the journal.
+    pub(crate) log: Log,
     /// Distinguishes the client identifiers that this broker assigns from another run's.
     pub(crate) seed: u64,
     pub(crate) assigned: u64,
@@ -69,6 +72,7 @@ impl Broker {
             shadows: Shadows::default(),
             matches: Matches::default(),
             held: Tally::default(),
+            log: Log::default(),
             seed,
             assigned: 0,
             attention: VecDeque::new(),
@@ -126,6 +130,13 @@ impl Broker {
     pub fn receive(&mut self, connection: usize, frame: &[u8], now: u64) {
         let Some(link) = self.connections.get_mut(&connection).filter(|link| !link.closing) else { return };
         link.last_seen = now;
+        self.log.acts(Some(connection));
+        self.handle(connection, frame, now);
+        self.log.acts(None);
+    }
+
+    fn handle(&mut self, connection: usize, frame: &[u8], now: u64) {
+        let Some(link) = self.connections.get(&connection) else { return };
         let version = link.version;
         let Some(session) = link.session else { return self.handshake(connection, frame, now) };
         let kind = frame.first().and_then(|first| PacketType::of(*first));
@@ -170,10 +181,11 @@ impl Broker {
             Packet::PubAck(ack) => self.pub_ack(connection, session, ack, now),
             Packet::PubRec(ack) => self.pub_rec(connection, session, ack, now),
             Packet::PubRel(ack) => {
-                if let Some(session) = self.sessions.get_mut(session)
-                    && let Some(at) = session.received.iter().position(|id| *id == ack.packet_id)
+                if let Some(known) = self.sessions.get_mut(session)
+                    && let Some(at) = known.received.iter().position(|id| *id == ack.packet_id)
                 {
-                    session.received.swap_remove(at);
+                    known.received.swap_remove(at);
+                    self.log.released(session, known, ack.packet_id);
                 }
                 self.send(connection, &Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
             }
@@ -245,8 +257,8 @@ impl Broker {
         session.left_at = now;
         session.drop_qos0(&mut self.held);
         session.overdue.clear();
-        if !abnormal {
-            session.will = None;
+        if !abnormal && session.will.take().is_some() {
+            self.log.no_will(id, session);
         }
         let (expiry, delay) = (session.expiry, session.will.as_ref().map(|will| will.delay));
         session.expires_at = (expiry > 0).then(|| after(now, expiry));
@@ -255,10 +267,14 @@ impl Broker {
             Some(delay) if delay > 0 && expiry > 0 => {
                 let due = after(now, delay.min(expiry));
                 session.will_at = Some(due);
+                self.log.left(id, session);
                 self.wake_at(due);
             }
-            Some(_) => self.publish_will(id, now),
-            None => {}
+            Some(_) => {
+                self.log.left(id, session);
+                self.publish_will(id, now);
+            }
+            None => self.log.left(id, session),
         }
         match expires_at {
             Some(at) => self.wake_at(at),
@@ -271,6 +287,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.will_at = None;
         let Some(Will { mut message, qos, retain, expiry, .. }) = session.will.take() else { return };
+        self.log.no_will(id, session);
         message.expires_at = expiry.map(|seconds| after(now, seconds));
         let message = Rc::new(message);
         self.publish(&Routed::of(&message), Some(id), qos, retain, now);
@@ -285,6 +302,7 @@ impl Broker {
     /// Removes a session with everything it holds; a will goes unpublished.
     pub(crate) fn forget(&mut self, id: usize) {
         let Some(session) = self.sessions.try_remove(id) else { return };
+        self.log.ended(id, &session);
         self.held.remove(session.sid.as_ref(), session.held());
         for subscribed in &session.subscriptions {
             let (group, filter) = shared(&subscribed.filter);
@@ -326,6 +344,7 @@ impl Broker {
             self.dismiss(id, ReasonCode::NOT_AUTHORIZED);
         }
         self.recall_shadows();
+        self.log.outdated();
         self.retained.refilter(&self.policy, &earlier);
         for (_, session) in &mut self.sessions {
             let sid = session.sid.clone();
@@ -368,6 +387,8 @@ impl Broker {
     }
 
     fn forget_all(&mut self) {
+        // What the journal has is not forgotten: whoever has its key and its grants may go on from there.
+        self.stop_log();
         let all: Vec<usize> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in all {
             self.dismiss(id, ReasonCode::SERVER_SHUTTING_DOWN);

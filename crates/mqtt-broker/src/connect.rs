@@ -58,6 +58,10 @@ impl Broker {
             (Version::V31 | Version::V311, false) => u32::MAX,
         };
         let expiry = wished.min(self.limits.session_expiry);
+        if expiry > 0 && !session_present && self.log.refuses() {
+            self.forget(id);
+            return self.refuse(connection, ReasonCode::QUOTA_EXCEEDED);
+        }
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         if let Some(session) = self.sessions.get_mut(id) {
             session.connection = Some(connection);
@@ -65,6 +69,7 @@ impl Broker {
             session.expires_at = None;
             session.will_at = None;
             session.will = connect.will.as_ref().map(|will| will_of(will, session.sid.as_ref()));
+            self.log.attached(id, session, &self.policy);
         }
         if let Some(link) = self.connections.get_mut(&connection) {
             link.session = Some(id);
@@ -148,6 +153,7 @@ impl Broker {
                 // A will whose delay has not passed is not published if the session goes on (§3.1.3.2.2).
                 if !clean_start && session.will.as_ref().is_some_and(|will| will.delay > 0) {
                     session.will = None;
+                    self.log.no_will(id, session);
                 }
                 session.connection
             });

@@ -93,6 +93,11 @@ impl Output {
         }
     }
 
+    /// Throws away what is not written, be it a part of a packet.
+    pub(crate) fn drop_unwritten(&mut self) {
+        *self = Output::default();
+    }
+
     /// Start of the packet that the first unwritten byte belongs to.
     fn start_of_partial(&self) -> usize {
         let mut start = 0;

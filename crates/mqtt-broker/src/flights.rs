@@ -33,6 +33,16 @@ impl Flights {
         self.in_order.len()
     }
 
+    /// The identifier that was given last.
+    pub(crate) const fn last_id(&self) -> u16 {
+        self.last_id
+    }
+
+    /// The identifiers go on after this one.
+    pub(crate) const fn go_on_after(&mut self, packet_id: u16) {
+        self.last_id = packet_id;
+    }
+
     /// In the order in which they were sent.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Flying> {
         self.in_order.iter()

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use views::View;
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(crate) enum Event {
     Connect { at: usize, client: usize, version: Version, clean: bool, expiry: u32, will: bool, delay: u32 },
     Close(usize),
     Disconnect(usize),
@@ -55,7 +55,7 @@ const SIDS: [&str; 3] = ["device", "app", "late"];
 /// Three of each grant.
 const CLIENTS: usize = 9;
 
-fn event() -> impl Strategy<Value = Event> {
+pub(crate) fn event() -> impl Strategy<Value = Event> {
     let at = 0..CONNECTIONS;
     let version = prop::sample::select(&[Version::V311, Version::V5]);
     prop_oneof![
@@ -84,7 +84,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Grants by bits: which exist, and which channels they have.
-fn grants(bits: u8) -> Grants {
+pub(crate) fn grants(bits: u8) -> Grants {
     let app = |read: &[&str], command: &[&str]| {
         let command = command.iter().map(|name| (*name).into()).collect();
         let mut channels = Channels { read: Vec::new(), command };
@@ -109,9 +109,9 @@ fn grants(bits: u8) -> Grants {
     Grants::new(list)
 }
 
-struct World {
-    broker: Broker,
-    now: u64,
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) now: u64,
 }
 
 impl World {
@@ -127,7 +127,7 @@ impl World {
         self.broker.receive(at, &Packet::Connect(connect).to_vec(connect.version), self.now);
     }
 
-    fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Connect { at, client, version, clean, expiry, will, delay } => {
                 let properties = [Property::SessionExpiryInterval(*expiry), Property::ReceiveMaximum(2)];
@@ -221,7 +221,7 @@ impl World {
         while self.broker.next_attention().is_some() {}
     }
 
-    fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         let broker = &mut self.broker;
         let limits = &broker.limits;
         let mut held = Tally::default();
@@ -348,7 +348,7 @@ fn ids(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         sessions: 5,
         grant_sessions: 2,

@@ -7,7 +7,9 @@
 //! No grant crowds out another ([`Limits`] has the parts), and none outlives the voice that could end it: without
 //! control for [`Limits::unattended_ms`] the broker forgets all of them with what it keeps ([`Broker::unattended`]).
 //!
-//! Left to others: who a connection is ([`Identity`] is handed in), TLS, persistence.
+//! What must outlive the process is logged as records ([`Broker::take_log`], [`Broker::snapshot`], [`Broker::restore`]).
+//!
+//! Left to others: who a connection is ([`Identity`] is handed in), TLS, where the records are kept.
 
 mod acks;
 mod broker;
@@ -17,6 +19,7 @@ mod flights;
 mod grants;
 #[cfg(test)]
 mod invariants;
+mod journal;
 mod limits;
 mod message;
 pub mod net;
@@ -31,4 +34,5 @@ mod tree;
 pub use broker::{Broker, Counts};
 pub use connection::Identity;
 pub use grants::{Access, Channels, Grants, Policy, Readable};
+pub use journal::{Malformed, Restore};
 pub use limits::Limits;

@@ -1,7 +1,7 @@
 //! Application messages on their way: as they came in, as they are kept, as they go out.
 
 use mqtt_wire::{Packet, Properties, Property, Publish, QoS, Version};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 /// What is passed on of a message, borrowed.
@@ -23,6 +23,8 @@ pub(crate) struct Message {
     pub(crate) expires_at: Option<u64>,
     /// The grant it was published under.
     pub(crate) sid: Option<Rc<str>>,
+    /// What stands for it in the journal's records; 0 if nothing does.
+    pub(crate) number: Cell<u64>,
 }
 
 impl Message {
@@ -33,6 +35,7 @@ impl Message {
             properties: content.properties.into(),
             expires_at: content.expires_at,
             sid: sid.cloned(),
+            number: Cell::new(0),
         }
     }
 

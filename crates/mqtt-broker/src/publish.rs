@@ -8,7 +8,7 @@ use crate::retained::{Kept, Stored};
 use crate::session::Waiting;
 use crate::shadow::explanation;
 use crate::tree::{Entry, Matches};
-use mqtt_wire::{Ack, Packet, Properties, Property, Publish, QoS, ReasonCode};
+use mqtt_wire::{Ack, Packet, Properties, Property, Publish, QoS, ReasonCode, Version};
 use std::mem;
 
 /// What became of a message at its receivers.
@@ -48,6 +48,9 @@ impl Broker {
                 // Sent again: it was routed the first time (§4.3.3).
                 return self.send(connection, &Packet::PubRec(Ack::new(id, ReasonCode::SUCCESS)));
             }
+            if self.log.refuses() && known.expiry > 0 {
+                return self.refuse_storage(connection, publish, now);
+            }
             if known.received.len() >= usize::from(self.limits.receive_maximum) {
                 return self.fail(connection, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now);
             }
@@ -63,15 +66,19 @@ impl Broker {
         };
         let routed = Routed::new(content, sid.as_ref());
         let reason = self.publish(&routed, Some(session), publish.qos, publish.retain, now);
+        if reason == ReasonCode::QUOTA_EXCEEDED && self.log.refuses() {
+            return self.refuse_storage(connection, publish, now);
+        }
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.answer(connection, publish.qos, id, topic, reason),
             (QoS::ExactlyOnce, Some(id)) => {
                 // "No matching subscribers" is allowed here too, but changes nothing for the sender.
                 let reason = if reason.is_success() { ReasonCode::SUCCESS } else { reason };
                 if reason.is_success()
-                    && let Some(session) = self.sessions.get_mut(session)
+                    && let Some(known) = self.sessions.get_mut(session)
                 {
-                    session.received.push(id);
+                    known.received.push(id);
+                    self.log.received(session, known, id);
                 }
                 self.answer(connection, publish.qos, id, topic, reason);
             }
@@ -91,6 +98,21 @@ impl Broker {
         if link.send(&packet(words.as_slice())) || link.send(&packet(&[])) {
             self.attend(connection);
         }
+    }
+
+    /// The journal takes nothing at present: the client is told, or, where its version has no words for it, cut off rather
+    /// than made to believe that its message is safe.
+    fn refuse_storage(&mut self, connection: usize, publish: &Publish<'_>, now: u64) {
+        let version = self.connections.get(&connection).map(|link| link.version);
+        let (Some(Version::V5), Some(id)) = (version, publish.packet_id) else {
+            if publish.qos != QoS::AtMostOnce {
+                self.end(connection, None, now);
+            }
+            return;
+        };
+        let ack = Ack::new(id, ReasonCode::QUOTA_EXCEEDED);
+        let answer = if publish.qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) };
+        self.send(connection, &answer);
     }
 
     /// The topic that an alias stands for, if the packet has no topic of its own; remembers a new alias (§3.3.2.3.4).
@@ -154,6 +176,11 @@ impl Broker {
     /// Answers whether a limit let the message be retained; an empty one removes what was (§3.3.1.3).
     fn retain(&mut self, routed: &Routed<'_>, qos: QoS, now: u64) -> bool {
         let topic = routed.content.topic;
+        if self.log.refuses() {
+            self.count_dropped();
+            return false;
+        }
+        self.log.retained(topic);
         if routed.content.payload.is_empty() {
             self.retained.remove(topic);
             return true;
@@ -262,14 +289,16 @@ impl Broker {
     /// Sends a message to a session now, or lets it wait. Answers false if a limit left no place for it.
     pub(crate) fn deliver(&mut self, id: usize, routed: &Routed<'_>, parcel: Parcel<'_>, now: u64) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return true };
+        if parcel.qos != QoS::AtMostOnce && session.expiry > 0 && self.log.refuses() {
+            return false;
+        }
         let connection = session.connection;
         let Some(link) = connection.and_then(|connection| self.connections.get_mut(&connection)) else {
             // Nobody is there: QoS 0 is not kept for later.
             if parcel.qos == QoS::AtMostOnce {
                 return true;
             }
-            let waiting = wait(routed, parcel);
-            return session.enqueue(waiting, &mut self.held, &self.limits);
+            return self.enqueue(id, wait(routed, parcel));
         };
         let has_room = link.output.pending().len() < self.limits.output;
         let mut envelope =
@@ -288,6 +317,7 @@ impl Broker {
             if encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
                 let waiting = wait(routed, parcel);
                 self.held.add(session.sid.as_ref(), waiting.cost());
+                self.log.flown(id, session, &waiting, packet_id);
                 session.flying.push(Flying {
                     packet_id,
                     stage: first_stage(parcel.qos),
@@ -295,8 +325,7 @@ impl Broker {
                 });
             }
         } else {
-            let waiting = wait(routed, parcel);
-            return session.enqueue(waiting, &mut self.held, &self.limits);
+            return self.enqueue(id, wait(routed, parcel));
         }
         if has_room {
             if let Some(connection) = connection {
@@ -304,8 +333,16 @@ impl Broker {
             }
             return true;
         }
-        let waiting = wait(routed, parcel);
-        session.enqueue(waiting, &mut self.held, &self.limits)
+        self.enqueue(id, wait(routed, parcel))
+    }
+
+    fn enqueue(&mut self, id: usize, waiting: Waiting) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return true };
+        let taken = session.enqueue(waiting, &mut self.held, &self.limits);
+        if taken && let Some(waiting) = session.waiting.back() {
+            self.log.enqueued(id, session, waiting);
+        }
+        taken
     }
 
     /// Sends what waits for a session, as far as window and output allow. The grants as they are now decide.
@@ -319,6 +356,7 @@ impl Broker {
             let stays = !waiting.message.is_expired(now)
                 && covers(&self.policy, &waiting.message, session.sid.as_ref());
             if !stays {
+                self.log.skipped(id, session, &waiting);
                 continue;
             }
             let mut envelope = Envelope {
@@ -333,12 +371,14 @@ impl Broker {
             }
             let content = waiting.message.content();
             if !encode(content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
+                self.log.skipped(id, session, &waiting);
                 continue;
             }
             sent = true;
             if let Some(packet_id) = envelope.packet_id {
                 self.held.add(session.sid.as_ref(), waiting.cost());
                 let stage = first_stage(waiting.qos);
+                self.log.sent(id, session, &waiting, packet_id);
                 session.flying.push(Flying { packet_id, stage, message: Some(waiting) });
             }
         }

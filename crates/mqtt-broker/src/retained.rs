@@ -3,6 +3,8 @@
 
 use crate::Policy;
 use crate::grants::Sight;
+use crate::journal::wire::{Reader, put_bytes, put_number};
+use crate::journal::{put_message, replay};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::tally::Tally;
@@ -98,6 +100,57 @@ pub(crate) struct Retained {
 impl Retained {
     pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
+    }
+
+    /// The topics that have a message.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &str> {
+        self.by_topic.keys().map(|topic| &**topic)
+    }
+
+    /// Appends what is kept of a topic, for the journal; nothing if nothing is. Messages follow a number: how many grants
+    /// they are for, and those; first comes the one as it was published, if it is kept.
+    pub(crate) fn write(&self, topic: &str, out: &mut Vec<u8>) {
+        let Some(kept) = self.by_topic.get(topic) else { return };
+        out.push(u8::from(kept.raw.is_some()));
+        if let Some(Stored { message, qos }) = &kept.raw {
+            put_message(out, message);
+            out.push(qos.bits());
+            put_number(out, kept.readers.len() as u64);
+            for sid in &kept.readers {
+                put_bytes(out, sid.as_bytes());
+            }
+        }
+        put_number(out, kept.shown.len() as u64);
+        for (sid, Stored { message, qos }) in &kept.shown {
+            put_bytes(out, sid.as_bytes());
+            put_message(out, message);
+            out.push(qos.bits());
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote and keeps it in place of what was; the policy is the one that it was written under.
+    pub(crate) fn read(&mut self, topic: &str, entry: &mut Reader<'_>, policy: &Policy) -> Option<()> {
+        let stored = |entry: &mut Reader<'_>| {
+            let message = Rc::new(replay::message(entry, policy)?);
+            Some(Stored { message, qos: QoS::from_bits(entry.byte()?)? })
+        };
+        let mut kept = Kept::default();
+        if entry.byte()? == 1 {
+            kept.raw = Some(stored(entry)?);
+            for _ in 0..entry.number()? {
+                kept.readers.push(replay::own_sid(policy, entry.text()?));
+            }
+        }
+        for _ in 0..entry.number()? {
+            let sid = replay::own_sid(policy, entry.text()?);
+            kept.shown.push((sid, stored(entry)?));
+        }
+        self.remove(topic);
+        if !kept.is_empty() {
+            count(&kept, &mut self.topics, &mut self.bytes);
+            self.by_topic.insert(topic.into(), kept);
+        }
+        Some(())
     }
 
     pub(crate) fn remove(&mut self, topic: &str) {

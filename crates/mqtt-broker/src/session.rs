@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) will_at: Option<u64>,
     /// Topics of shadows whose newest state found no room, each with the retain flag that it goes out with.
     pub(crate) overdue: BTreeMap<Box<str>, bool>,
+    /// The journal knows of it.
+    pub(crate) logged: bool,
 }
 
 /// A subscription as the client wrote it.
@@ -73,6 +75,7 @@ impl Session {
             will: None,
             will_at: None,
             overdue: BTreeMap::new(),
+            logged: false,
         }
     }
 

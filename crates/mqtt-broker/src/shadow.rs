@@ -182,6 +182,10 @@ impl Broker {
         now: u64,
     ) -> Option<ReasonCode> {
         let (label, part) = shadow_topic(routed.content.topic).filter(|_| self.policy.is_granted())?;
+        let is_kept = matches!(part, Part::Reported | Part::Desired);
+        if is_kept && self.log.refuses() {
+            return Some(ReasonCode::QUOTA_EXCEEDED);
+        }
         let taken = match part {
             Part::Reported => self.report(label, routed.content.payload),
             Part::Desired => self.desire(routed.sid, label, routed.content.payload),
@@ -189,6 +193,7 @@ impl Broker {
         };
         Some(match taken {
             Ok(changed) => {
+                self.log.shadow(label);
                 if changed {
                     self.tell_all(label, now);
                 }

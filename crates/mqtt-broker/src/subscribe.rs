@@ -58,6 +58,9 @@ impl Broker {
         if !self.policy.may_subscribe(session.sid.as_ref(), filter) {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
+        if session.expiry > 0 && self.log.refuses() {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
         let entry = Entry {
             session: id,
             qos: wanted.qos,
@@ -69,9 +72,11 @@ impl Broker {
         if at.is_none() && session.subscriptions.len() >= self.limits.subscriptions {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
+        let subscribed = Subscribed { filter: wanted.filter.into(), entry };
+        self.log.subscribed(id, session, &subscribed);
         match at.and_then(|at| session.subscriptions.get_mut(at)) {
-            Some(known) => known.entry = entry,
-            None => session.subscriptions.push(Subscribed { filter: wanted.filter.into(), entry }),
+            Some(known) => *known = subscribed,
+            None => session.subscriptions.push(subscribed),
         }
         let group = group.map(|group| group_name(session.sid.as_ref(), group));
         self.tree.insert(filter, group.as_deref(), entry);
@@ -109,12 +114,13 @@ impl Broker {
         self.send(connection, &Packet::UnsubAck(answer));
     }
 
-    fn unsubscribe(&mut self, id: usize, filter: &str) -> bool {
+    pub(crate) fn unsubscribe(&mut self, id: usize, filter: &str) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return false };
         let Some(at) = session.subscriptions.iter().position(|known| *known.filter == *filter) else {
             return false;
         };
         session.subscriptions.remove(at);
+        self.log.unsubscribed(id, session, filter);
         let (group, inner) = shared(filter);
         let group = group.map(|group| group_name(session.sid.as_ref(), group));
         self.tree.remove(inner, group.as_deref(), id);

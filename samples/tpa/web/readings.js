@@ -110,7 +110,7 @@ export function inWords(view, unit) {
   const parts = {
     raw: () => ['every value'],
     filter: ({ above, below, dead_band: band, interval_s: interval }) => [
-      [below !== undefined && `below ${amount(below)}`, above !== undefined && `above ${amount(above)}`].filter(Boolean).join(' or ').replace(/^./, 'only $&'),
+      [below !== undefined && `below ${amount(below)}`, above !== undefined && `above ${amount(above)}`].filter(Boolean).join(above < below ? ' and ' : ' or ').replace(/^./, 'only $&'),
       band !== undefined && `only changes of at least ${amount(band)}`,
       interval !== undefined && `at most one in ${spell(interval)}`,
     ],

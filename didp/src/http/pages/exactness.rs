@@ -107,12 +107,17 @@ fn filter_in_words(w: &Words, filter: &Filter, unit: Option<&str>) -> Vec<String
         (None, None) => {}
         (None, Some(above)) => parts.push(w.only_above.with(amount(*above, unit))),
         (Some(below), None) => parts.push(w.only_below.with(amount(*below, unit))),
-        (Some(below), Some(above)) => parts.push(format!(
-            "{} {}",
-            w.only_below.with(amount(*below, unit)),
-            w.or_above.with(amount(*above, unit))
-        )),
+        (Some(below), Some(above)) if above < below => {
+            parts.push(w.only_above.with(amount(*above, unit)));
+            parts.push(w.and_below.with(amount(*below, unit)));
+        }
+        (Some(below), Some(above)) => {
+            parts.push(w.only_below.with(amount(*below, unit)));
+            parts.push(w.or_above.with(amount(*above, unit)));
+        }
     }
+    // The two bounds are one condition.
+    let mut parts = if parts.is_empty() { parts } else { vec![parts.join(" ")] };
     parts.extend(dead_band.map(|width| w.only_changes.with(amount(width, unit))));
     parts.extend(interval_s.map(|seconds| match seconds {
         60 => w.one_a_minute.to_owned(),
@@ -214,6 +219,7 @@ mod tests {
                 "only above 30 °C, only changes of at least 0.5 °C",
             ),
             (r#"{"kind":"filter","below":5,"above":30}"#, "only below 5 °C or above 30 °C"),
+            (r#"{"kind":"filter","above":5,"below":30}"#, "only above 5 °C and below 30 °C"),
             (
                 r#"{"kind":"filter","field":"t","below":5,"interval_s":90}"#,
                 "only below 5 °C, at most one in 90 seconds, of “t”",

@@ -193,8 +193,8 @@ impl Broker {
         };
         Some(match taken {
             Ok(changed) => {
-                self.log.shadow(label);
                 if changed {
+                    self.log.shadow(label);
                     self.tell_all(label, now);
                 }
                 ReasonCode::SUCCESS

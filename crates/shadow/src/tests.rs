@@ -379,7 +379,10 @@ proptest! {
         for (step, patch) in steps {
             let before = shadow.clone();
             match step {
-                0 => report(&mut shadow, patch),
+                0 => {
+                    let changed = shadow.report(&object(patch), audience, blind);
+                    prop_assert_eq!(changed, Ok(shadow != before));
+                }
                 1 | 2 => {
                     let writer = [&APP, &OTHER][step - 1];
                     let members = object(patch);

@@ -57,9 +57,14 @@ impl Running {
         Some(running)
     }
 
+    /// Its process id.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time that it has used so far, in the kernel too.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", self.process())).unwrap();
         Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
     }
 }

@@ -23,9 +23,9 @@ RUN --mount=type=cache,id=oauthing-registry,sharing=locked,target=/usr/local/car
     --mount=type=cache,id=oauthing-git,sharing=locked,target=/usr/local/cargo/git \
     --mount=type=cache,id=oauthing-target-static,sharing=locked,target=/src/target \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
-    && RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' cargo build --release --locked -p pcm --target "$host" \
+    && RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile pcm --locked -p pcm --bin pcm --target "$host" \
     && mkdir /out \
-    && cp "target/$host/release/pcm" /out/
+    && cp "target/$host/pcm/pcm" /out/
 
 # ---- npm ----
 

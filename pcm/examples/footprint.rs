@@ -3,7 +3,11 @@
 //!
 //! `footprint PATH`, with the path of a `pcm` program; reads `smaps_rollup` of processes that are not dumpable, so it
 //! has to run as root.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on has nothing to tell")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot go on has nothing to tell"
+)]
 
 #[path = "load/mod.rs"]
 #[allow(dead_code, reason = "only the broker's process is wanted")]

@@ -67,3 +67,12 @@ pub(crate) fn peer_uid(socket: &impl AsRawFd) -> io::Result<u32> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(credentials.uid) }
 }
+
+/// Gives memory that starting up has used and freed back to the system.
+pub(crate) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only looks after the allocator's own free memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

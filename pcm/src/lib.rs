@@ -92,6 +92,7 @@ fn personal(
 
 fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
     server.stop_on(stop)?;
+    kernel::trim_memory();
     server.run()
 }
 

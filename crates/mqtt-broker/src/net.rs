@@ -48,7 +48,9 @@ const STOP: Token = Token(usize::MAX);
 /// Tokens below are listeners.
 const FIRST_PEER: usize = 64;
 /// Bytes read from one connection in a turn.
-const BUFFER: usize = 16 << 10;
+const READ: usize = 16 << 10;
+/// Length of the buffer for it: so large that the allocator takes fresh pages, which cost nothing until they are used.
+const BUFFER: usize = 256 << 10;
 /// Bytes read from all connections in a turn, or one buffer more.
 const TURN: usize = 64 << 10;
 /// Connections beyond the limit for clients, so that control finds its way in when clients have taken all of theirs.
@@ -354,7 +356,7 @@ impl<D: Door> Server<D> {
         if !peer.readable || !wanted {
             return 0;
         }
-        match peer.read(&mut self.buffer) {
+        match peer.read(self.buffer.get_mut(..READ).unwrap_or_default()) {
             Progress::Moved(count) => {
                 if peer.readable {
                     self.make_ready(slot);

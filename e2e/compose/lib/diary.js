@@ -31,6 +31,7 @@ export class Diary {
     await page.getByLabel(/^See readings/).setChecked(true);
     await page.getByLabel(/^Send commands/).setChecked(command);
     await page.getByLabel(/^Tell it my names/).setChecked(names);
+    for (const fold of await page.locator('details.exact:not([open]) > summary:visible').all()) if (Object.keys(exactly).length > 0) await fold.click();
     for (const [channel, words] of Object.entries(exactly)) {
       for (const list of await page.getByLabel(channel, { exact: true }).and(page.locator('select:visible')).all()) await list.selectOption({ label: words });
     }

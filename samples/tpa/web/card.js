@@ -152,7 +152,8 @@ export class DeviceCard {
 
 /** How exact what is shown is: its owner chose that, and may change it at any time. What came under another choice is forgotten. */
 function showExactness(part, channel) {
-  const words = channel.readable === false ? '' : inWords(channel.view, channel.unit);
+  // Of a switch only what is out of the ordinary.
+  const words = channel.readable === false || (!part.series && channel.view.kind === 'raw') ? '' : inWords(channel.view, channel.unit);
   const place = part.element.querySelector('.exactly');
   if (place.textContent !== words) place.textContent = words;
   const changed = JSON.stringify(part.channel.view) !== JSON.stringify(channel.view);

@@ -170,9 +170,15 @@ pub(super) struct OfferedDevice {
 }
 
 impl OfferedDevice {
-    /// True if the selects are too many to stand on the page at once.
-    pub(super) fn folds(&self) -> bool {
-        self.selects.len() > 2
+    /// What is chosen, each thing once.
+    pub(super) fn exactly(&self) -> String {
+        let mut said: Vec<&str> = Vec::new();
+        for option in self.selects.iter().flat_map(|select| &select.options).filter(|option| option.chosen) {
+            if !said.contains(&option.title.as_str()) {
+                said.push(&option.title);
+            }
+        }
+        said.join(" · ")
     }
 }
 
@@ -213,6 +219,13 @@ pub(super) struct Consent<'a> {
     pub(super) later: Option<ViewSelect>,
     pub(super) until: Vec<UntilOption>,
     pub(super) share_names: bool,
+}
+
+impl Consent<'_> {
+    /// True if the selects are too many to stand on the page at once.
+    pub(super) fn folds(&self) -> bool {
+        self.devices.iter().map(|device| device.selects.len()).sum::<usize>() > 3
+    }
 }
 
 /// A theft alarm, big.

@@ -392,3 +392,87 @@ pub(crate) fn host_of(uri: &Url) -> Option<String> {
         None => host.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device(chosen: grants::Chosen) -> grants::GrantedDevice {
+        grants::GrantedDevice {
+            device: "d".into(),
+            reference: "r".into(),
+            chosen,
+            label: "l".into(),
+            name: None,
+            model: "m".into(),
+            channels: r#"[{"name":"a","direction":"data"},{"name":"b","direction":"data"},
+                {"name":"a","direction":"command"},{"name":"c","direction":"command"}]"#
+                .into(),
+        }
+    }
+
+    fn grant(scope: &str, channels: Option<&str>) -> grants::Grant {
+        grants::Grant {
+            id: 1,
+            public_id: "p".into(),
+            sid: "s".into(),
+            user_id: 1,
+            client_id: "c".into(),
+            gateway: "g".into(),
+            kind: "app".into(),
+            state: "active".into(),
+            scope: scope.into(),
+            future: false,
+            share_names: false,
+            channels: channels.map(str::to_owned),
+            created_at: 0,
+            expires_at: None,
+            future_view: None,
+        }
+    }
+
+    fn names() -> impl Strategy<Value = Vec<String>> {
+        proptest::collection::vec("[a-d]", 0..4)
+    }
+
+    fn list(names: &[String]) -> Option<String> {
+        Some(details::names_json(names))
+    }
+
+    proptest! {
+        /// Whatever an owner's form says, an app has nothing afterwards that it did not have before.
+        #[test]
+        fn a_narrowing_never_widens(
+            readable in proptest::option::of(names()),
+            commandable in proptest::option::of(names()),
+            asked in proptest::option::of(names()),
+            scope in prop_oneof![
+                Just("data:subscribe"), Just("command:publish"), Just("data:subscribe command:publish")
+            ],
+            kept_read in names(),
+            kept_command in names(),
+        ) {
+            let grant = grant(scope, asked.as_deref().map(details::names_json).as_deref());
+            let chosen = grants::Chosen {
+                channels: readable.as_deref().and_then(list),
+                commands: commandable.as_deref().and_then(list),
+                views: None,
+            };
+            let kept = KeptDevice {
+                id: "r".into(),
+                read: kept_read.into_iter().map(|name| (name, View::Raw)).collect(),
+                command: kept_command,
+            };
+            let before = details::detail(&grant, device(chosen.clone()), Audience::Gateway);
+            if let Some(after) = narrowed(&grant, device(chosen), &kept) {
+                let after = details::detail(&grant, device(after), Audience::Gateway);
+                prop_assert!(!after.channels.is_empty());
+                prop_assert!(after.channels.iter().all(|channel| before.channels.contains(channel)));
+                prop_assert!(after.readable().all(|name| kept.read.contains_key(name)));
+                prop_assert!(after.commandable().all(|name| kept.command.iter().any(|one| one == name)));
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ const LONG = named('Long');
 const REFUSED = named('Refused');
 const SECRET_NAME = named('Secret name');
 const QUIET = named('Quiet');
+const WANTED = named('Wanted');
 const STAYS = named('Stays');
 const GOES = named('Goes');
 const WITHDRAWN = named('Withdrawn');
@@ -111,6 +112,22 @@ test('without a grant nothing is kept: an app that comes later finds nothing of 
   assert.equal(await diary.points(QUIET), 0, await diary.card(QUIET).innerText());
   await start('demo-device');
   await diary.waitForReadings(QUIET);
+});
+
+test('what is wanted of a device that is away waits for it', async (t) => {
+  const { thermostat, person } = await owned(t, 'carol', WANTED);
+  const diary = await Diary.connect(person, { devices: [WANTED] });
+  await diary.waitForReadings(WANTED);
+  await diary.switchHeater(WANTED, true);
+  await diary.switchHeater(WANTED, false);
+  await stop('demo-device');
+  t.after(() => start('demo-device'));
+  await diary.heater(WANTED).click();
+  await diary.card(WANTED).getByText('waits until the device is back').waitFor();
+  await shot(diary.page, 'tpa-wanted');
+  await start('demo-device');
+  await diary.card(WANTED).getByText('On, confirmed by the device').waitFor({ timeout: 60_000 });
+  await until('the thermostat heats', () => thermostat.isHeating());
 });
 
 test('a released device disappears from the app while the other one stays', async (t) => {

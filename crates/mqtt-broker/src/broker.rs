@@ -362,13 +362,9 @@ impl Broker {
                 session.will_at = None;
             }
             if let Some(link) = session.connection.and_then(|id| self.connections.get_mut(&id)) {
-                let version = link.version;
-                link.output.retain(|frame| match Packet::decode(frame, version) {
-                    Ok(Packet::Publish(publish)) => {
-                        same(publish.topic) && self.policy.has_publisher(publish.topic)
-                    }
-                    _ => true,
-                });
+                let stays = |topic: &str| same(topic) && self.policy.has_publisher(topic);
+                link.retain_messages(|publish| stays(publish.topic));
+                link.given.retain(stays);
             }
         }
         self.refilter_shadows(&earlier, now);

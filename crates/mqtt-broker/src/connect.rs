@@ -1,8 +1,9 @@
 //! CONNECT (§3.1): admission, takeover, resuming a session.
 
+use crate::aliases::Aliases;
 use crate::broker::Broker;
 use crate::flights::Stage;
-use crate::message::{Content, Envelope, Message, encode, passed_on};
+use crate::message::{Content, Envelope, Message, passed_on};
 use crate::session::{Session, Will};
 use mqtt_wire::{
     Ack, ConnAck, Connect, Error, Packet, PacketType, Properties, Property, ReasonCode, Version,
@@ -62,6 +63,7 @@ impl Broker {
             self.forget(id);
             return self.refuse(connection, ReasonCode::QUOTA_EXCEEDED);
         }
+        let imposed = self.imposed_keep_alive(connect);
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         if let Some(session) = self.sessions.get_mut(id) {
             session.connection = Some(connection);
@@ -73,8 +75,10 @@ impl Broker {
         }
         if let Some(link) = self.connections.get_mut(&connection) {
             link.session = Some(id);
-            link.patience_ms = u64::from(connect.keep_alive) * 1_500;
+            link.patience_ms = u64::from(imposed.unwrap_or(connect.keep_alive)) * 1_500;
             link.window = usize::from(window.max(1));
+            let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
+            link.given = Aliases::up_to(aliases.min(self.limits.topic_aliases));
             link.wants_reasons = connect.properties.request_problem_information().unwrap_or(true);
             let largest = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
             link.max_packet = usize::try_from(largest).unwrap_or(usize::MAX);
@@ -83,7 +87,14 @@ impl Broker {
                 self.wake_at(due);
             }
         }
-        self.welcome(connection, session_present, wished, expiry, admitted.assigned.as_deref(), now);
+        let base = self.response_base(connect, &admitted.key);
+        let told = [
+            (wished != expiry).then_some(Property::SessionExpiryInterval(expiry)),
+            imposed.map(Property::ServerKeepAlive),
+            admitted.assigned.as_deref().map(Property::AssignedClientIdentifier),
+            base.as_deref().map(Property::ResponseInformation),
+        ];
+        self.welcome(connection, session_present, told.into_iter().flatten(), now);
         self.resend(connection, id, now);
         self.pump(id, now);
         if session_present {
@@ -193,13 +204,26 @@ impl Broker {
         Ok(())
     }
 
-    fn welcome(
+    /// The keep alive that a client gets instead of the one it wished for (§3.2.2.3.14).
+    fn imposed_keep_alive(&self, connect: &Connect<'_>) -> Option<u16> {
+        let longest = self.limits.keep_alive;
+        let is_longer = connect.keep_alive == 0 || connect.keep_alive > longest;
+        (connect.version == Version::V5 && longest > 0 && is_longer).then_some(longest)
+    }
+
+    /// Where a client that asks may let answers be sent (§3.2.2.3.15): topics that nobody else is told of. Under grants
+    /// the topics are the owner's.
+    fn response_base(&self, connect: &Connect<'_>, key: &str) -> Option<String> {
+        let asks = connect.properties.request_response_information() == Some(true);
+        let is_a_level = !key.contains(['+', '#', '/']);
+        (asks && is_a_level && !self.policy.is_granted()).then(|| format!("response/{key}"))
+    }
+
+    fn welcome<'p>(
         &mut self,
         connection: usize,
         session_present: bool,
-        wished: u32,
-        expiry: u32,
-        assigned: Option<&str>,
+        more: impl Iterator<Item = Property<'p>>,
         now: u64,
     ) {
         let largest = u32::try_from(self.limits.packet).unwrap_or(u32::MAX);
@@ -208,12 +232,7 @@ impl Broker {
             Property::TopicAliasMaximum(self.limits.topic_aliases),
             Property::MaximumPacketSize(largest),
         ];
-        if wished != expiry {
-            properties.push(Property::SessionExpiryInterval(expiry));
-        }
-        if let Some(assigned) = assigned {
-            properties.push(Property::AssignedClientIdentifier(assigned));
-        }
+        properties.extend(more);
         let reason = ReasonCode::SUCCESS;
         let connack = ConnAck { session_present, reason, properties: Properties::list(&properties) };
         let sent =
@@ -244,8 +263,7 @@ impl Broker {
                         packet_id: Some(flying.packet_id),
                         ids: &waiting.ids,
                     };
-                    let (version, max) = (link.version, link.max_packet);
-                    encode(waiting.message.content(), envelope, version, max, now, &mut link.output.bytes);
+                    link.publish(waiting.message.content(), envelope, now);
                 }
                 None => {
                     link.send(&Packet::PubRel(Ack::new(flying.packet_id, ReasonCode::SUCCESS)));

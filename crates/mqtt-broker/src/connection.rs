@@ -1,6 +1,8 @@
 //! One client's connection: what was agreed at CONNECT, and the bytes that wait to be written.
 
-use mqtt_wire::{Packet, Version, frame_len};
+use crate::aliases::Aliases;
+use crate::message::{Content, Envelope, encode};
+use mqtt_wire::{Packet, Publish, Version, frame_len};
 
 /// Who a connection is, as the shell established it before the first MQTT byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) wants_reasons: bool,
     /// Topic aliases that the client has set; index 0 is alias 1.
     pub(crate) aliases: Vec<Option<Box<str>>>,
+    /// Topic aliases that it was given.
+    pub(crate) given: Aliases,
     pub(crate) output: Output,
     /// To be closed once the output is written.
     pub(crate) closing: bool,
@@ -48,6 +52,7 @@ impl Connection {
             window: 1,
             wants_reasons: true,
             aliases: Vec::new(),
+            given: Aliases::default(),
             output: Output::default(),
             closing: false,
             listed: false,
@@ -60,6 +65,43 @@ impl Connection {
             return false;
         }
         packet.encode_into(self.version, &mut self.output.bytes).is_ok()
+    }
+
+    /// Appends a message, unless it is longer than the client takes. Answers whether it was.
+    pub(crate) fn publish(&mut self, content: Content<'_>, envelope: Envelope<'_>, now: u64) -> bool {
+        let out = &mut self.output.bytes;
+        let mut put = |topic, alias| {
+            encode(Content { topic, ..content }, envelope, alias, self.version, self.max_packet, now, out)
+        };
+        if let Some(alias) = self.given.of(content.topic) {
+            return put("", Some(alias));
+        }
+        if let Some(alias) = self.given.free_for(content.topic)
+            && put(content.topic, Some(alias))
+        {
+            self.given.introduce(alias, content.topic);
+            return true;
+        }
+        put(content.topic, None)
+    }
+
+    /// Drops the messages of which nothing is written yet and that `keep` does not choose. It must choose all or none of a
+    /// topic: what is left may name it by an alias only.
+    pub(crate) fn retain_messages(&mut self, mut keep: impl FnMut(&Publish<'_>) -> bool) {
+        let Connection { output, given, version, .. } = self;
+        let mut dropped: Vec<Box<str>> = Vec::new();
+        output.retain(|frame| {
+            let Ok(Packet::Publish(publish)) = Packet::decode(frame, *version) else { return true };
+            let alias = publish.properties.topic_alias();
+            let topic = alias.and_then(|alias| given.topic(alias)).unwrap_or(publish.topic);
+            let keeps = keep(&Publish { topic, ..publish });
+            if !keeps && alias.is_some() {
+                dropped.push(topic.into());
+            }
+            keeps
+        });
+        // The packet that would have introduced the alias may be among them.
+        given.retain(|topic| !dropped.iter().any(|dropped| **dropped == *topic));
     }
 }
 

@@ -321,11 +321,9 @@ fn check_shadows(broker: &mut Broker) {
         assert!(session.overdue.is_empty() || session.connection.is_some());
         assert!(session.overdue.keys().all(|topic| shadow_topic(topic).is_some()));
         let Some(link) = session.connection.and_then(|id| broker.connections.get_mut(&id)) else { continue };
-        let (sid, version) = (session.sid.clone(), link.version);
-        link.output.retain(|frame| {
-            if let Ok(Packet::Publish(publish)) = Packet::decode(frame, version)
-                && let Some((label, _)) = shadow_topic(publish.topic).filter(|_| policy.is_granted())
-            {
+        let sid = session.sid.clone();
+        link.retain_messages(|publish| {
+            if let Some((label, _)) = shadow_topic(publish.topic).filter(|_| policy.is_granted()) {
                 assert!(policy.may_read(sid.as_ref(), publish.topic));
                 let document: Value = serde_json::from_slice(publish.payload).expect("JSON");
                 for (channel, _) in document.get("reported").into_iter().flat_map(members) {

@@ -12,6 +12,7 @@
 //! Left to others: who a connection is ([`Identity`] is handed in), TLS, where the records are kept.
 
 mod acks;
+mod aliases;
 mod broker;
 mod connect;
 mod connection;

@@ -39,8 +39,12 @@ pub struct Limits {
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged, if its own receive maximum is not lower; more
     /// wait in its queue.
     pub in_flight: u16,
-    /// Topic aliases that a client may set; a higher one ends the connection with 0x94.
+    /// Topic aliases that a client may set, a higher one ends the connection with 0x94; and as many that it is given, if it
+    /// takes them: topics beyond are sent in full.
     pub topic_aliases: u16,
+    /// Longest keep alive of an MQTT 5 client, in seconds: one that wishes for a longer one, or none, is told this one
+    /// (§3.2.2.3.14). 0 if everybody may be silent for as long as he likes.
+    pub keep_alive: u16,
     /// Levels of a topic name or filter; more are refused with 0x90 or 0x8F.
     pub topic_levels: usize,
     /// Longest time that a session outlives its connection, in seconds; a longer wish is cut to it.
@@ -80,6 +84,8 @@ impl Limits {
         receive_maximum: 32,
         in_flight: 64,
         topic_aliases: 10,
+        // Only its gateway connects to it, which sees for itself who is silent.
+        keep_alive: 0,
         topic_levels: 32,
         session_expiry: 7 * DAY,
         unattended_ms: 300_000,
@@ -103,6 +109,7 @@ impl Limits {
         receive_maximum: 1_000,
         in_flight: 1_000,
         topic_aliases: 10,
+        keep_alive: 3_600,
         topic_levels: 200,
         session_expiry: 7 * DAY,
         unattended_ms: 300_000,

@@ -98,10 +98,12 @@ pub(crate) struct Envelope<'a> {
     pub(crate) ids: &'a [u32],
 }
 
-/// Appends the PUBLISH to `out`, unless it is longer than `max` bytes. Answers whether it was.
+/// Appends the PUBLISH to `out`, unless it is longer than `max` bytes. Answers whether it was. With an alias the topic may
+/// be empty.
 pub(crate) fn encode(
     content: Content<'_>,
     envelope: Envelope<'_>,
+    alias: Option<u16>,
     version: Version,
     max: usize,
     now: u64,
@@ -110,7 +112,7 @@ pub(crate) fn encode(
     let expiry = content.expires_at.map(|at| Property::MessageExpiryInterval(seconds_until(at, now)));
     let ids = envelope.ids.iter().map(|id| Property::SubscriptionIdentifier(*id));
     let more: Vec<Property<'_>> = match version {
-        Version::V5 => expiry.into_iter().chain(ids).collect(),
+        Version::V5 => alias.map(Property::TopicAlias).into_iter().chain(expiry).chain(ids).collect(),
         Version::V31 | Version::V311 => Vec::new(),
     };
     let publish = Publish {

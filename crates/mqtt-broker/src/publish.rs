@@ -3,7 +3,7 @@
 use crate::broker::{Broker, covers};
 use crate::flights::{Flying, Stage};
 use crate::grants::Sight;
-use crate::message::{Content, Envelope, Routed, after, encode, passed_on};
+use crate::message::{Content, Envelope, Routed, after, passed_on};
 use crate::retained::{Kept, Stored};
 use crate::session::Waiting;
 use crate::shadow::explanation;
@@ -305,7 +305,7 @@ impl Broker {
             Envelope { qos: parcel.qos, dup: false, retain: parcel.retain, packet_id: None, ids: parcel.ids };
         if parcel.qos == QoS::AtMostOnce {
             if has_room {
-                encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes);
+                link.publish(routed.content, envelope, now);
             }
         } else if has_room && session.waiting.is_empty() && session.flying.len() < link.window {
             if !session.may_hold(routed.content.cost(), &self.held, &self.limits) {
@@ -314,7 +314,7 @@ impl Broker {
             let packet_id = session.flying.next_id();
             envelope.packet_id = Some(packet_id);
             // A packet longer than the client takes is not sent, as if it were delivered (§3.1.2.11.4).
-            if encode(routed.content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
+            if link.publish(routed.content, envelope, now) {
                 let waiting = wait(routed, parcel);
                 self.held.add(session.sid.as_ref(), waiting.cost());
                 self.log.flown(id, session, &waiting, packet_id);
@@ -370,7 +370,7 @@ impl Broker {
                 envelope.packet_id = Some(session.flying.next_id());
             }
             let content = waiting.message.content();
-            if !encode(content, envelope, link.version, link.max_packet, now, &mut link.output.bytes) {
+            if !link.publish(content, envelope, now) {
                 self.log.skipped(id, session, &waiting);
                 continue;
             }

@@ -6,7 +6,8 @@ use crate::publish::Parcel;
 use crate::session::Subscribed;
 use crate::tree::{Entry, shared};
 use mqtt_wire::{
-    Packet, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe,
+    Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck,
+    Unsubscribe,
 };
 
 impl Broker {
@@ -31,10 +32,15 @@ impl Broker {
             codes.push(code.0);
         }
         let packet_id = subscribe.packet_id;
-        self.send(
-            connection,
-            &Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &codes }),
-        );
+        let suback =
+            |words| Packet::SubAck(SubAck { packet_id, properties: Properties::list(words), codes: &codes });
+        let Some(link) = self.connections.get_mut(&connection) else { return };
+        let words =
+            codes.iter().find_map(|code| explanation(ReasonCode(*code))).filter(|_| link.wants_reasons);
+        let words = words.map(Property::ReasonString);
+        if link.send(&suback(words.as_slice())) || link.send(&suback(&[])) {
+            self.attend(connection);
+        }
         for (subscription, is_due) in accepted {
             if is_due {
                 self.send_retained(session, &subscription, id, now);
@@ -125,6 +131,16 @@ impl Broker {
         let group = group.map(|group| group_name(session.sid.as_ref(), group));
         self.tree.remove(inner, group.as_deref(), id);
         true
+    }
+}
+
+/// Why a filter was refused, for people (§3.9.2.1.2).
+const fn explanation(reason: ReasonCode) -> Option<&'static str> {
+    match reason {
+        ReasonCode::NOT_AUTHORIZED => Some("the grant does not cover the filter"),
+        ReasonCode::QUOTA_EXCEEDED => Some("too many subscriptions"),
+        ReasonCode::TOPIC_FILTER_INVALID => Some("too many levels"),
+        _ => None,
     }
 }
 

@@ -4,12 +4,12 @@ use super::{Eyes, has_device};
 use crate::broker::Broker;
 use crate::flights::{Flying, Stage};
 use crate::grants::{Access, Part, shadow_topic};
-use crate::message::{Content, Envelope, encode};
+use crate::message::{Content, Envelope};
 use crate::publish::Parcel;
 use crate::session::Session;
 use crate::tree::{Entry, Matches, shared};
 use ::shadow::Shadow;
-use mqtt_wire::{Packet, Properties, Property, QoS, Subscription, Version, topic};
+use mqtt_wire::{Properties, Property, QoS, Subscription, Version, topic};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 use std::rc::Rc;
@@ -144,7 +144,7 @@ impl Broker {
         let content =
             Content { topic, payload: &state.payload, properties: &state.properties, expires_at: None };
         let envelope = Envelope { qos, dup: false, retain, packet_id, ids: parcel.ids };
-        let is_sent = encode(content, envelope, link.version, link.max_packet, now, &mut link.output.bytes);
+        let is_sent = link.publish(content, envelope, now);
         if let Some(packet_id) = packet_id.filter(|_| is_sent) {
             // Without the message: it is not sent again, for what is so then is sent when the session goes on.
             session.flying.push(Flying { packet_id, stage: Stage::Ack, message: None });
@@ -249,15 +249,14 @@ impl Broker {
             let Some(link) = session.connection.and_then(|id| self.connections.get_mut(&id)) else {
                 continue;
             };
-            let version = link.version;
             let mut recalled = Vec::new();
-            link.output.retain(|frame| match Packet::decode(frame, version) {
-                Ok(Packet::Publish(publish)) if shadow_topic(publish.topic).is_some() => {
+            link.retain_messages(|publish| {
+                let is_shadow = shadow_topic(publish.topic).is_some();
+                if is_shadow {
                     session.overdue.insert(publish.topic.into(), publish.retain);
                     recalled.extend(publish.packet_id);
-                    false
                 }
-                _ => true,
+                !is_shadow
             });
             session.flying.retain(|flying| !recalled.contains(&flying.packet_id));
         }

@@ -209,6 +209,16 @@ impl Hub {
         seen
     }
 
+    /// The bytes of every packet written to a connection so far.
+    pub fn frames(&mut self, id: usize) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while let Ok(Some(length)) = frame_len(self.broker.output(id), usize::MAX) {
+            frames.push(self.broker.output(id)[..length].to_vec());
+            self.broker.written(id, length, self.now);
+        }
+        frames
+    }
+
     /// The connection breaks without a word.
     pub fn cut(&mut self, id: usize) {
         self.broker.close(id, self.now);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::browser::{Browser, Page};
+use crate::browser::{Browser, Form, Page};
 use crate::html;
 use crate::mqtt::PATIENCE;
 
@@ -164,13 +164,7 @@ impl Owner {
         for device in form.values("device") {
             form = form.tick("device", Some(&device), wanted.contains(&device))?;
         }
-        for channel in form.values("channel") {
-            let left_out = channel_of(&channel).is_some_and(|name| consent.without.iter().any(|c| c == name));
-            form = form.tick("channel", Some(&channel), !left_out)?;
-        }
-        for (channel, choice) in &consent.exactly {
-            form = form.choose(&format!("d/{channel} {choice}"))?;
-        }
+        form = choose(form, &consent.exactly, &consent.without)?;
         form = form.tick("future", None, consent.future)?.tick("share_names", None, consent.share_names)?;
         form.press("decision", "allow").await
     }
@@ -220,6 +214,20 @@ impl Owner {
         self.confirmed(page, "/withdraw").await
     }
 
+    /// Changes what the app of that name has: how exactly it sees channels, and which it loses; both as in [`Consent`].
+    ///
+    /// # Errors
+    /// There is no such app, or its form does not offer that.
+    pub async fn change(
+        &self,
+        app: &str,
+        exactly: &[(String, String)],
+        without: &[String],
+    ) -> anyhow::Result<Page> {
+        let form = choose(self.account().await?.form_to("/change", app)?, exactly, without)?;
+        form.submit().await?.good()
+    }
+
     /// Gives up the device of that name.
     ///
     /// # Errors
@@ -237,6 +245,18 @@ impl Owner {
         ensure!(page.status() == StatusCode::OK && page.url().path() == account.path(), "{page:?}");
         Ok(page)
     }
+}
+
+/// Clears the boxes of channels that are left out, ticks the others, and chooses how exactly they are seen.
+fn choose(mut form: Form, exactly: &[(String, String)], without: &[String]) -> anyhow::Result<Form> {
+    for channel in form.values("channel") {
+        let left_out = channel_of(&channel).is_some_and(|name| without.iter().any(|c| c == name));
+        form = form.tick("channel", Some(&channel), !left_out)?;
+    }
+    for (channel, choice) in exactly {
+        form = form.choose(&format!("d/{channel} {choice}"))?;
+    }
+    Ok(form)
 }
 
 /// The channel's name in what a box of the consent page stands for: `<device> <d or c>/<channel>`.

@@ -21,6 +21,8 @@ pub struct Config {
     pub web: PathBuf,
     /// Names of the channels that the app asks for.
     pub channels: Vec<String>,
+    /// How exactly it asks to see them; every value if missing.
+    pub view: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +35,8 @@ struct File {
     web: PathBuf,
     #[serde(default = "default_channels")]
     channels: Spanned<Vec<String>>,
+    #[serde(default)]
+    view: Option<serde_json::Value>,
 }
 
 fn default_channels() -> Spanned<Vec<String>> {
@@ -68,6 +72,7 @@ impl Config {
             directory: source.folder().join(raw.directory),
             web: source.folder().join(raw.web),
             channels: raw.channels.into_inner(),
+            view: raw.view,
         })
     }
 
@@ -120,6 +125,9 @@ mod tests {
         assert_eq!(config.origin(), "http://tpa.localhost:8090");
         assert!(config.directory.is_absolute() && config.directory.ends_with("data"));
         assert_eq!(config.channels, ["temperature", "heater"]);
+        assert_eq!(config.view, None);
+        let coarse = load(&format!("{GOOD}view = {{ kind = \"summary\", window_s = 60 }}\n")).unwrap();
+        assert_eq!(coarse.view, Some(serde_json::json!({"kind": "summary", "window_s": 60})));
     }
 
     #[test]

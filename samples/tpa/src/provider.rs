@@ -178,6 +178,11 @@ impl Provider {
     /// Never for a checked configuration; a store error if a stored registration cannot be read.
     pub fn new(config: &Config, store: Arc<Store>) -> Result<Self, StoreError> {
         store.read::<Registration>(FILE)?;
+        let mut wanted =
+            serde_json::json!({"type": "mqtt", "actions": ["read", "command"], "channels": config.channels});
+        if let Some(view) = &config.view {
+            wanted["view"] = view.clone();
+        }
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -188,9 +193,7 @@ impl Provider {
             issuer: config.issuer.clone(),
             app_url: config.public_url.to_string(),
             redirect_uri: RedirectUrl::new(config.redirect_uri()).expect("the public URL was checked"),
-            authorization_details: serde_json::json!([
-                {"type": "mqtt", "actions": ["read", "command"], "channels": config.channels}
-            ]),
+            authorization_details: serde_json::json!([wanted]),
             http,
             store,
             registered: watch::Sender::new(None),

@@ -39,6 +39,7 @@ impl Tpa {
             directory: directory.path().join("data"),
             web: directory.path().to_owned(),
             channels: vec!["temperature".to_owned(), "heater".to_owned()],
+            view: None,
         };
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
         let run = tpa::run(config, listener, clock.clone(), shutdown.clone());

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 
 /// How to call it.
 pub const USAGE: &str = "usage:
-  pcm --dir DIRECTORY --peer-uid UID [--sandbox]   listen on DIRECTORY/s, for connections of that user only
-  pcm --listen-fd FD --peer-uid UID [--sandbox]    serve an inherited Unix listener
-  pcm --listen ADDRESS [--sandbox]                 plain broker on TCP: anonymous, all topics; prints the bound address
-  pcm --version                                    say it and exit";
+  pcm --dir DIRECTORY --peer-uid UID [--sandbox] [STATE]   listen on DIRECTORY/s, for connections of that user only
+  pcm --listen-fd FD --peer-uid UID [--sandbox] [STATE]    serve an inherited Unix listener
+  pcm --listen ADDRESS [--sandbox]                         plain broker on TCP: anonymous, all topics; prints the bound address
+  pcm --version                                            say it and exit
+STATE:
+  --state-dir DIRECTORY   keep what must not be lost in DIRECTORY/a and DIRECTORY/b, encrypted
+  --state-sync            acknowledge only what is on the medium: for loss of power, and much slower";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,17 @@ pub struct Options {
     pub listen: Listen,
     /// Deny oneself everything but serving before the first connection.
     pub sandbox: bool,
+    /// Where state is kept, if it is; not for a plain broker.
+    pub state: Option<StateOptions>,
+}
+
+/// How state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// The directory of the two files.
+    pub directory: PathBuf,
+    /// Whether every commit waits for the medium.
+    pub sync: bool,
 }
 
 /// Where clients come from.
@@ -50,11 +64,13 @@ impl std::error::Error for BadArguments {}
 /// [`BadArguments`] with a sentence for the person who typed them.
 pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArguments> {
     let (mut directory, mut descriptor, mut address, mut peer_uid) = (None, None, None, None);
-    let mut sandbox = false;
+    let (mut sandbox, mut state_directory, mut sync) = (false, None, false);
     while let Some(argument) = args.next() {
         let name = argument.to_str().unwrap_or_default().to_owned();
         match name.as_str() {
             "--sandbox" => sandbox = true,
+            "--state-sync" => sync = true,
+            "--state-dir" => state_directory = Some(PathBuf::from(value(&name, &mut args)?)),
             "--dir" => directory = Some(PathBuf::from(value(&name, &mut args)?)),
             "--listen-fd" => descriptor = Some(parsed(&name, &mut args)?),
             "--listen" => address = Some(parsed(&name, &mut args)?),
@@ -71,7 +87,16 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArg
         }
         _ => return Err(BadArguments("exactly one of --dir, --listen-fd and --listen is needed".to_owned())),
     };
-    Ok(Options { listen, sandbox })
+    let state = match (&listen, state_directory) {
+        (Listen::Plain(_), Some(_)) => {
+            return Err(BadArguments(
+                "a plain broker keeps no state: --state-dir is for the others".to_owned(),
+            ));
+        }
+        (_, None) if sync => return Err(BadArguments("--state-sync needs --state-dir".to_owned())),
+        (_, directory) => directory.map(|directory| StateOptions { directory, sync }),
+    };
+    Ok(Options { listen, sandbox, state })
 }
 
 fn value(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<OsString, BadArguments> {
@@ -89,7 +114,7 @@ fn parsed<T: std::str::FromStr>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Listen, Options, parse};
+    use super::{Listen, Options, StateOptions, parse};
     use std::path::PathBuf;
 
     fn options(line: &str) -> Result<Options, String> {
@@ -99,14 +124,28 @@ mod tests {
     #[test]
     fn the_three_ways_to_listen() {
         let directory = Listen::Directory(PathBuf::from("/run/pcm"), 7);
-        assert_eq!(options("--dir /run/pcm --peer-uid 7"), Ok(Options { listen: directory, sandbox: false }));
+        assert_eq!(
+            options("--dir /run/pcm --peer-uid 7"),
+            Ok(Options { listen: directory, sandbox: false, state: None })
+        );
         let inherited = Listen::Descriptor(3, 7);
         assert_eq!(
             options("--listen-fd 3 --peer-uid 7 --sandbox"),
-            Ok(Options { listen: inherited, sandbox: true })
+            Ok(Options { listen: inherited, sandbox: true, state: None })
         );
         let plain = Listen::Plain(([127, 0, 0, 1], 0).into());
-        assert_eq!(options("--listen 127.0.0.1:0"), Ok(Options { listen: plain, sandbox: false }));
+        assert_eq!(
+            options("--listen 127.0.0.1:0"),
+            Ok(Options { listen: plain, sandbox: false, state: None })
+        );
+    }
+
+    #[test]
+    fn where_state_is_kept() {
+        let state = |sync| Some(StateOptions { directory: PathBuf::from("/var/lib/pcm"), sync });
+        let given = |line| options(line).unwrap().state;
+        assert_eq!(given("--dir a --peer-uid 7 --state-dir /var/lib/pcm"), state(false));
+        assert_eq!(given("--listen-fd 3 --peer-uid 7 --state-dir /var/lib/pcm --state-sync"), state(true));
     }
 
     #[test]
@@ -116,6 +155,8 @@ mod tests {
             ("--dir a", "--peer-uid is missing"),
             ("--dir a --listen 127.0.0.1:0", "exactly one"),
             ("--listen 127.0.0.1:0 --peer-uid 1", "exactly one"),
+            ("--listen 127.0.0.1:0 --state-dir a", "keeps no state"),
+            ("--dir a --peer-uid 1 --state-sync", "--state-sync needs --state-dir"),
             ("--listen nowhere", "--listen cannot be nowhere"),
             ("--listen-fd", "--listen-fd needs a value"),
             ("--frobnicate", "unknown argument --frobnicate"),

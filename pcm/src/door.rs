@@ -3,6 +3,7 @@
 //! The socket's file mode lets one group in, the kernel's word on the peer's user id lets one user in, and the first
 //! bytes must be the gateway's preamble. Everything else is `mqtt_broker`'s.
 
+use crate::state::State;
 use crate::{kernel, log};
 use mio::net::UnixStream;
 use mqtt_broker::net::{Admission, Answer, Door, Unwelcome};
@@ -37,22 +38,44 @@ pub fn bind(directory: &Path) -> io::Result<UnixListener> {
 pub struct PreambleDoor {
     peer_uid: u32,
     rev: Option<i64>,
+    state: Option<State>,
 }
 
 impl PreambleDoor {
     /// A door for connections of one user.
     pub const fn new(peer_uid: u32) -> PreambleDoor {
-        PreambleDoor { peer_uid, rev: None }
+        PreambleDoor { peer_uid, rev: None, state: None }
+    }
+
+    /// What must not be lost is kept there. Grants are taken only after a claim then.
+    #[must_use]
+    pub fn with_state(self, state: State) -> PreambleDoor {
+        PreambleDoor { state: Some(state), ..self }
     }
 
     fn handle(&mut self, broker: &mut Broker, verb: Verb, now: u64) -> (WireAnswer, bool) {
         match verb {
-            Verb::Claim(_) => (WireAnswer::Error("no state directory".into()), false),
+            Verb::Claim(claim) => {
+                let claimed = match &mut self.state {
+                    Some(state) => state.claim(claim),
+                    None => Err("no state directory".to_owned()),
+                };
+                (done(claimed), false)
+            }
             Verb::Grants(grants) => {
                 log::line(format_args!("grants of rev {}: {}", grants.rev, grants.grants.len()));
-                self.rev = Some(grants.rev);
-                broker.set_grants(table(grants.grants), now);
-                (WireAnswer::Ok {}, false)
+                let rev = grants.rev;
+                let taken = match &mut self.state {
+                    Some(state) => state.set_grants(broker, grants, now),
+                    None => {
+                        broker.set_grants(table(grants.grants), now);
+                        Ok(())
+                    }
+                };
+                if taken.is_ok() {
+                    self.rev = Some(rev);
+                }
+                (done(taken), false)
             }
             Verb::Stats {} => (WireAnswer::Stats(self.stats(broker)), false),
             Verb::Drain {} => {
@@ -70,7 +93,7 @@ impl PreambleDoor {
             retained: counts.retained as u64,
             queued: counts.queued as u64,
             dropped: counts.dropped,
-            journal_bytes: 0,
+            journal_bytes: self.state.as_ref().map_or(0, State::bytes),
             rev: self.rev.filter(|_| broker.has_grants()),
         }
     }
@@ -101,6 +124,13 @@ impl Door for PreambleDoor {
         }
     }
 
+    fn commit(&mut self, broker: &mut Broker, now: u64) -> io::Result<()> {
+        if let Some(state) = &mut self.state {
+            state.commit(broker, now);
+        }
+        Ok(())
+    }
+
     fn longest(&self) -> (usize, usize) {
         (8 + MAX_PREAMBLE, MAX_LINE)
     }
@@ -121,8 +151,15 @@ impl Door for PreambleDoor {
     }
 }
 
+fn done(result: Result<(), String>) -> WireAnswer {
+    match result {
+        Ok(()) => WireAnswer::Ok {},
+        Err(error) => WireAnswer::Error(error),
+    }
+}
+
 /// The grants as the broker asks them.
-fn table(grants: Vec<Grant>) -> Grants {
+pub(crate) fn table(grants: Vec<Grant>) -> Grants {
     Grants::new(grants.into_iter().map(|grant| match grant {
         Grant::Device { sid, label } => (Rc::from(sid), Access::Device { label: label.into() }),
         Grant::App { sid, rules, key } => {

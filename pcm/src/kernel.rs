@@ -76,3 +76,15 @@ pub(crate) fn trim_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// A write that makes a file longer than the process may have them fails, instead of ending the process.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn survive_long_files() -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler and touches no memory.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -4,6 +4,8 @@
 //! the way out (SIGTERM or a control message), and the sandbox that the process runtime insists on ([`sandbox`]).
 //! Grants live no longer than somebody can end them: five minutes after its last control connection ended, unless
 //! grants came by a new one, a personal broker forgets them and everything it keeps, wills unpublished.
+//! With a state directory ([`state`]) what must not be lost is on disk before it is acknowledged, readable with a key that
+//! the gateway hands over and the process keeps in memory only.
 //! No configuration file, no `/etc`, no `/proc`: it runs from an empty image.
 
 pub mod args;
@@ -11,11 +13,13 @@ pub mod door;
 mod kernel;
 mod log;
 pub mod sandbox;
+pub mod state;
 
-use args::{Listen, Options};
+use args::{Listen, Options, StateOptions};
 use door::PreambleDoor;
 use mqtt_broker::net::{Door, Plain, Server};
 use mqtt_broker::{Broker, Limits, Policy};
+use state::State;
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
@@ -83,10 +87,16 @@ fn personal(
     stop: OwnedFd,
 ) -> io::Result<()> {
     let broker = Broker::new(Limits::PERSONAL, Policy::Granted(None), seed());
-    let mut server = Server::new(broker, PreambleDoor::new(peer_uid))?;
+    let mut door = PreambleDoor::new(peer_uid);
+    if let Some(StateOptions { directory, sync }) = &options.state {
+        kernel::survive_long_files()?;
+        door = door.with_state(State::open(directory, *sync)?);
+    }
+    let mut server = Server::new(broker, door)?;
     server.listen_unix(listener)?;
     lock_in(options)?;
-    log::line(format_args!("listening, waiting for grants"));
+    let waits_for = if options.state.is_some() { "a claim and grants" } else { "grants" };
+    log::line(format_args!("listening, waiting for {waits_for}"));
     serve(server, stop)
 }
 
@@ -98,7 +108,9 @@ fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
 
 fn lock_in(options: &Options) -> io::Result<()> {
     if options.sandbox {
-        sandbox::install().map_err(|error| io::Error::other(format!("no sandbox, so no start: {error}")))?;
+        let with_files = options.state.is_some();
+        sandbox::install(with_files)
+            .map_err(|error| io::Error::other(format!("no sandbox, so no start: {error}")))?;
     }
     Ok(())
 }

@@ -44,18 +44,24 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// Locks the calling thread in for good: no new privileges, and only what serving needs. Before the first other thread
-/// that is the whole process.
+/// What a journal does to files that are open already. None of these takes a path.
+const ON_FILES: &[libc::c_long] =
+    &[libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fdatasync, libc::SYS_lseek];
+
+/// Locks the calling thread in for good: no new privileges, and only what serving needs, with `with_files` also what
+/// keeping a journal in open files needs. Before the first other thread that is the whole process.
 ///
 /// # Errors
 /// If the kernel has no seccomp filters, or refuses this one. Nothing is locked then, and one should not go on.
-pub fn install() -> Result<(), Error> {
-    let program: BpfProgram = filter()?.try_into()?;
+pub fn install(with_files: bool) -> Result<(), Error> {
+    let program: BpfProgram = filter(with_files)?.try_into()?;
     seccompiler::apply_filter(&program)
 }
 
-fn filter() -> Result<SeccompFilter, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+fn filter(with_files: bool) -> Result<SeccompFilter, Error> {
+    let on_files = ON_FILES.iter().filter(|_| with_files);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALLOWED.iter().chain(on_files).map(|call| (*call, Vec::new())).collect();
     let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);

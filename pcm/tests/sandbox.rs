@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 /// Tries calls in a thread that is locked in; the numbers are the calls' error numbers, 0 for success.
 fn locked_in<T: Send + 'static>(try_calls: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
-        pcm::sandbox::install().expect("a sandbox");
+        pcm::sandbox::install(true).expect("a sandbox");
         try_calls()
     });
     thread.join().expect("the thread lives")
@@ -98,6 +98,6 @@ fn serving_still_works() {
 
 #[test]
 fn it_cannot_be_undone() {
-    let again = locked_in(|| pcm::sandbox::install().is_err());
+    let again = locked_in(|| pcm::sandbox::install(true).is_err());
     assert!(again, "a locked-in thread cannot even install another filter");
 }

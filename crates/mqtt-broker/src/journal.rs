@@ -85,6 +85,8 @@ pub(crate) struct Log {
     behind: bool,
     /// What is kept has more than there is now: grants have changed.
     stale: bool,
+    /// A snapshot has been handed out, and it is not said yet whether it is kept.
+    is_whole: bool,
     records: Vec<u8>,
     /// Numbers of messages from here on stand for bodies that are written.
     written_from: u64,
@@ -383,8 +385,12 @@ impl Broker {
         self.log.records.shrink_to(KEPT_CAPACITY);
     }
 
-    /// What was taken from the log is safe.
+    /// What was taken from the log, or the snapshot, is safe.
     pub fn kept(&mut self) {
+        if std::mem::take(&mut self.log.is_whole) {
+            self.log.behind = false;
+            self.log.stale = false;
+        }
         self.log.owing.clear();
     }
 
@@ -394,7 +400,8 @@ impl Broker {
     }
 
     /// Whether a [`Broker::snapshot`] is due instead of the log: grants have changed, and what they do not cover must go,
-    /// or [`Broker::not_kept`] was said before and something was to be logged since.
+    /// or [`Broker::not_kept`] was said before and
+    /// something was to be logged since.
     pub fn wants_snapshot(&self) -> bool {
         self.log.on && (self.log.stale || (self.log.behind && !self.log.owing.is_empty()))
     }
@@ -404,11 +411,17 @@ impl Broker {
         self.log.behind
     }
 
-    /// The records could not be kept. Connections whose packets they are about end without an answer, so that their
-    /// clients try again; until [`Broker::snapshot`] has succeeded nothing new is stored: whoever wants something
+    /// Whether changes are logged.
+    pub const fn is_logging(&self) -> bool {
+        self.log.on
+    }
+
+    /// The records could not be kept; within a second [`Self::tick`] is due, so that it can be tried again. Connections whose packets they are about end without an answer, so that their
+    /// clients try again; until a [`Broker::snapshot`] is [`Broker::kept`] nothing new is stored: whoever wants something
     /// stored gets 0x97, or in MQTT 3.1.1, which cannot say no, the end of the connection.
     pub fn not_kept(&mut self, now: u64) {
         self.log.behind = true;
+        self.log.is_whole = false;
         self.log.records = Vec::new();
         self.log.retained.clear();
         self.log.shadows.clear();
@@ -424,9 +437,12 @@ impl Broker {
         }
         // What ending them led to is in the next snapshot as well.
         self.log.owing.clear();
+        self.wake_at(now + RETRY_MS);
     }
 }
 
+/// From a failure to the next try, in milliseconds.
+const RETRY_MS: u64 = 1_000;
 /// A log without records keeps at most this much memory.
 const KEPT_CAPACITY: usize = 4 << 10;
 

@@ -25,6 +25,7 @@ impl Kept {
             Ok(())
         });
         taken.expect("memory takes everything");
+        broker.kept();
         self.records = records;
         self.snapshots += 1;
     }

@@ -84,10 +84,10 @@ impl Log {
 
 impl Broker {
     /// Hands the whole state out as records, in pieces: whatever the log had is among it. All pieces together, in their
-    /// order, and the records that follow make a state.
+    /// order, and the records that follow make a state. [`Broker::kept`] or [`Broker::not_kept`] is to be called then.
     ///
     /// # Errors
-    /// The first one of `sink`; [`Broker::not_kept`] is to be called then.
+    /// The first one of `sink`.
     pub fn snapshot(&mut self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let Broker { log, sessions, retained, shadows, policy, .. } = self;
         let behind = std::mem::replace(&mut log.behind, false);
@@ -123,17 +123,12 @@ impl Broker {
         let done = write();
         log.records.clear();
         log.records.shrink_to(super::KEPT_CAPACITY);
-        match done {
-            Ok(()) => {
-                log.owing.clear();
-                log.stale = false;
-                log.retained.clear();
-                log.shadows.clear();
-            }
-            Err(_) => {
-                log.owing = owing;
-                log.behind = behind;
-            }
+        log.behind = behind;
+        log.owing = owing;
+        if done.is_ok() {
+            log.is_whole = true;
+            log.retained.clear();
+            log.shadows.clear();
         }
         done
     }

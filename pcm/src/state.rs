@@ -131,8 +131,12 @@ impl State {
         let Some(journal) = &self.journal else { return Err("not claimed".to_owned()) };
         let json = serde_json::to_vec(&grants).map_err(|error| error.to_string())?;
         if !self.is_restored {
-            restore(journal, broker, now)
-                .map_err(|error| format!("what was kept cannot be read: {error}"))?;
+            if let Err(error) = restore(journal, broker, now) {
+                // Nobody comes in under grants of earlier.
+                broker.forget_all();
+                log::line(format_args!("what was kept cannot be read: {error}"));
+                return Err(format!("what was kept cannot be read: {error}"));
+            }
             self.is_restored = true;
         }
         broker.set_grants(table(grants.grants), now);

@@ -2,66 +2,15 @@
 
 mod common;
 
+use common::control::{Control, app, device, session};
 use common::{Client, PATIENCE, Pcm, message, plain_connect};
 use mqtt_broker::net::Server;
 use mqtt_broker::{Broker, Limits, Policy};
 use mqtt_wire::{Connect, Filters, Packet, Properties, QoS, ReasonCode, Subscribe, Subscription, Version};
 use pcm::door::PreambleDoor;
-use pcm_wire::{Answer, Grant, Grants, Preamble, Reply, Request, Rule, Verb, View};
-use std::collections::BTreeMap;
+use pcm_wire::{Answer, Preamble, Verb};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Instant;
-
-struct Control {
-    client: Client,
-    next: u64,
-}
-
-impl Control {
-    fn open(socket: &Path) -> Control {
-        let mut client = Client::unix(socket);
-        client.raw(&Preamble::Control {}.to_bytes());
-        Control { client, next: 1 }
-    }
-
-    fn ask(&mut self, verb: Verb) -> Answer {
-        let id = self.next;
-        self.next += 1;
-        let mut line = serde_json::to_vec(&Request { id, verb }).expect("JSON");
-        line.push(b'\n');
-        self.client.raw(&line);
-        let reply: Reply = serde_json::from_str(&self.client.line().expect("an answer")).expect("a reply");
-        assert_eq!(reply.id, id);
-        reply.answer
-    }
-
-    fn grant(&mut self, rev: i64, grants: Vec<Grant>) {
-        assert_eq!(self.ask(Verb::Grants(Grants { rev, grants })), Answer::Ok {});
-    }
-}
-
-fn device() -> Grant {
-    Grant::Device { sid: "dev".into(), label: "L".into() }
-}
-
-fn app(read: &[&str], command: &[&str]) -> Grant {
-    let list = |channels: &[&str]| channels.iter().map(|channel| (*channel).to_owned()).collect();
-    let rule = Rule {
-        label: "L".into(),
-        read: list(read),
-        command: list(command),
-        view: View::Raw,
-        views: BTreeMap::new(),
-    };
-    Grant::App { sid: "app".into(), rules: vec![rule], key: None }
-}
-
-fn session(socket: &Path, sid: &str) -> Client {
-    let mut client = Client::unix(socket);
-    client.raw(&Preamble::Session { sid: sid.into(), client: sid.into() }.to_bytes());
-    client
-}
 
 fn refusal(mut client: Client, connect: Connect<'_>) -> ReasonCode {
     client.version = connect.version;

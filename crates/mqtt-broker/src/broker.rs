@@ -382,7 +382,8 @@ impl Broker {
         }
     }
 
-    fn forget_all(&mut self) {
+    /// Forgets the grants and everything kept under them, as [`Self::tick`] does after [`Self::unattended`].
+    pub fn forget_all(&mut self) {
         // What the journal has is not forgotten: whoever has its key and its grants may go on from there.
         self.stop_log();
         let all: Vec<usize> = self.sessions.iter().map(|(id, _)| id).collect();

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is to do")]
 
+pub mod control;
+
 use mqtt_wire::{Connect, Packet, Properties, Publish, QoS, Version, frame_len};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -144,13 +144,10 @@ impl Log {
         }
     }
 
-    /// Begins a record about a session, if it is logged; its connection waits for the record, too.
+    /// Begins a record about a session, if it is logged. That one is there, or has a connection, or a will, is written as
+    /// soon as may be, but nobody is cut off for want of it: who comes and goes must not depend on what can be stored.
     fn about(&mut self, kind: Kind, id: usize, session: &Session) -> Option<&mut Vec<u8>> {
-        if !self.on || !session.logged {
-            return None;
-        }
-        self.owes(session.connection);
-        if self.behind {
+        if !self.on || self.behind || !session.logged {
             return None;
         }
         self.records.push(kind as u8);
@@ -158,9 +155,13 @@ impl Log {
         Some(&mut self.records)
     }
 
-    /// The same for what is only logged of sessions that outlive their connection.
+    /// The same for what is only logged of sessions that outlive their connection, and what is not answered before.
     fn about_lasting(&mut self, kind: Kind, id: usize, session: &Session) -> Option<&mut Vec<u8>> {
-        if session.expiry == 0 { None } else { self.about(kind, id, session) }
+        if !self.on || !session.logged || session.expiry == 0 {
+            return None;
+        }
+        self.owes(session.connection);
+        self.about(kind, id, session)
     }
 
     /// The number that stands for a message's body; writes the body if it has none yet.
@@ -194,7 +195,6 @@ impl Log {
             self.will(id, session, policy);
         } else if worth {
             session.logged = true;
-            self.owes(session.connection);
             if !self.behind {
                 let _never_fails = self.whole(id, session, policy, &mut |_| Ok(()));
             }

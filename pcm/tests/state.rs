@@ -1,5 +1,7 @@
 //! What a personal broker keeps on disk: the real process, killed without warning and started again on the same files.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is to do")]
+
 mod common;
 
 use common::control::{Control, app, device, session};

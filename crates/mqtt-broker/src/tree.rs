@@ -1,7 +1,7 @@
 //! The subscription tree: which subscriptions match a topic.
 //!
-//! Levels of filters are the edges; `+` and `#` are edges too, which no topic name can collide with. Shared
-//! subscriptions hang on the node of their inner filter, by group.
+//! Levels of filters are the edges, the wildcards among them beside the others. Shared subscriptions hang on the node of
+//! their inner filter, by group.
 
 use mqtt_wire::{QoS, topic};
 use std::collections::BTreeMap;
@@ -20,6 +20,10 @@ pub(crate) struct Entry {
 #[derive(Default)]
 struct Node {
     children: BTreeMap<Box<str>, Node>,
+    /// Behind `+`.
+    one_level: Option<Box<Node>>,
+    /// Behind `#`.
+    all_levels: Option<Box<Node>>,
     entries: Vec<Entry>,
     groups: Vec<Group>,
 }
@@ -57,7 +61,20 @@ pub(crate) struct Tree {
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.children.is_empty() && self.entries.is_empty() && self.groups.is_empty()
+        self.children.is_empty()
+            && self.one_level.is_none()
+            && self.all_levels.is_none()
+            && self.entries.is_empty()
+            && self.groups.is_empty()
+    }
+
+    /// The node behind a level of a filter, made if it is not there.
+    fn behind(&mut self, level: &str) -> &mut Node {
+        match level {
+            "+" => self.one_level.get_or_insert_default(),
+            "#" => self.all_levels.get_or_insert_default(),
+            _ => self.children.entry(level.into()).or_default(),
+        }
     }
 
     fn put(list: &mut Vec<Entry>, entry: Entry) {
@@ -69,10 +86,23 @@ impl Node {
 
     fn remove<'f>(&mut self, mut levels: impl Iterator<Item = &'f str>, group: Option<&str>, session: usize) {
         if let Some(level) = levels.next() {
-            if let Some(child) = self.children.get_mut(level) {
+            let wildcard = match level {
+                "+" => &mut self.one_level,
+                "#" => &mut self.all_levels,
+                _ => {
+                    if let Some(child) = self.children.get_mut(level) {
+                        child.remove(levels, group, session);
+                        if child.is_empty() {
+                            self.children.remove(level);
+                        }
+                    }
+                    return;
+                }
+            };
+            if let Some(child) = wildcard {
                 child.remove(levels, group, session);
                 if child.is_empty() {
-                    self.children.remove(level);
+                    *wildcard = None;
                 }
             }
             return;
@@ -104,7 +134,7 @@ impl Node {
     }
 
     fn matching(&mut self, topic: Option<&str>, wildcards: bool, found: &mut Matches) {
-        if wildcards && let Some(rest) = self.children.get_mut("#") {
+        if wildcards && let Some(rest) = &mut self.all_levels {
             rest.collect(found);
         }
         let Some(topic) = topic else { return self.collect(found) };
@@ -115,7 +145,7 @@ impl Node {
         if let Some(child) = self.children.get_mut(level) {
             child.matching(rest, true, found);
         }
-        if wildcards && let Some(child) = self.children.get_mut("+") {
+        if wildcards && let Some(child) = &mut self.one_level {
             child.matching(rest, true, found);
         }
     }
@@ -126,11 +156,7 @@ impl Tree {
     pub(crate) fn insert(&mut self, filter: &str, group: Option<&str>, entry: Entry) {
         let mut node = &mut self.root;
         for level in filter.split('/') {
-            if !node.children.contains_key(level) {
-                node.children.insert(level.into(), Node::default());
-            }
-            let Some(child) = node.children.get_mut(level) else { return };
-            node = child;
+            node = node.behind(level);
         }
         let Some(name) = group else { return Node::put(&mut node.entries, entry) };
         match node.groups.iter_mut().find(|group| *group.name == *name) {

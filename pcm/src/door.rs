@@ -93,6 +93,7 @@ impl PreambleDoor {
             retained: counts.retained as u64,
             queued: counts.queued as u64,
             dropped: counts.dropped,
+            refused: counts.refused,
             journal_bytes: self.state.as_ref().map_or(0, State::bytes),
             rev: self.rev.filter(|_| broker.has_grants()),
         }

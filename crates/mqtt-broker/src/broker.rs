@@ -40,7 +40,9 @@ pub struct Broker {
     next_tick: Option<u64>,
     /// When everything is forgotten, unless grants come before.
     forget_at: Option<u64>,
-    dropped: u64,
+    /// See [`Counts`].
+    pub(crate) dropped: u64,
+    refused: u64,
 }
 
 /// Counts of a broker; nothing in them names anybody.
@@ -56,6 +58,8 @@ pub struct Counts {
     pub queued: usize,
     /// Messages that a limit kept from a session, since the start.
     pub dropped: u64,
+    /// Connections, sessions, subscriptions and packets that a limit refused, since the start; silence too.
+    pub refused: u64,
 }
 
 impl Broker {
@@ -79,6 +83,7 @@ impl Broker {
             next_tick: None,
             forget_at: None,
             dropped: 0,
+            refused: 0,
         }
     }
 
@@ -99,6 +104,7 @@ impl Broker {
                 .map(|(_, session)| session.waiting.len() + session.flying.len())
                 .sum(),
             dropped: self.dropped,
+            refused: self.refused,
         }
     }
 
@@ -227,6 +233,7 @@ impl Broker {
 
     /// Ends a connection because of what the client did; its will is due. Before CONNECT it ends without a word.
     pub(crate) fn fail(&mut self, connection: usize, reason: ReasonCode, now: u64) {
+        self.count_refusal(reason);
         self.end(connection, Some(reason), now);
     }
 
@@ -534,8 +541,23 @@ impl Broker {
         if introduced { self.limits.packet } else { self.limits.packet.min(LONGEST_CONNECT) }
     }
 
-    pub(crate) const fn count_dropped(&mut self) {
-        self.dropped += 1;
+    /// Counts a refusal if a limit was the reason.
+    pub(crate) const fn count_refusal(&mut self, reason: ReasonCode) {
+        self.refused += match reason {
+            ReasonCode::QUOTA_EXCEEDED
+            | ReasonCode::PACKET_TOO_LARGE
+            | ReasonCode::RECEIVE_MAXIMUM_EXCEEDED
+            | ReasonCode::TOPIC_ALIAS_INVALID
+            | ReasonCode::TOPIC_NAME_INVALID
+            | ReasonCode::TOPIC_FILTER_INVALID
+            | ReasonCode::KEEP_ALIVE_TIMEOUT => 1,
+            _ => 0,
+        };
+    }
+
+    /// A connection found no place ([`Self::is_full_for`]) and is counted.
+    pub const fn turned_away(&mut self) {
+        self.count_refusal(ReasonCode::QUOTA_EXCEEDED);
     }
 }
 

@@ -33,6 +33,7 @@ impl Broker {
     }
 
     fn refuse(&mut self, connection: usize, reason: ReasonCode) {
+        self.count_refusal(reason);
         let refusal = ConnAck { session_present: false, reason, properties: Properties::EMPTY };
         self.send(connection, &Packet::ConnAck(refusal));
         if let Some(link) = self.connections.get_mut(&connection) {

@@ -330,6 +330,7 @@ impl<D: Door> Server<D> {
                 match admission {
                     Admission::Control => peer.stage = Stage::Control,
                     Admission::Client(identity) if self.broker.is_full_for(identity.as_ref()) => {
+                        self.broker.turned_away();
                         return self.drop_peer(slot, now);
                     }
                     Admission::Client(identity) => {

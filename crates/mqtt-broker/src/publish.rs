@@ -177,7 +177,7 @@ impl Broker {
     fn retain(&mut self, routed: &Routed<'_>, qos: QoS, now: u64) -> bool {
         let topic = routed.content.topic;
         if self.log.refuses() {
-            self.count_dropped();
+            self.dropped += 1;
             return false;
         }
         self.log.retained(topic);
@@ -191,7 +191,7 @@ impl Broker {
         let change = |kept: &mut Kept| kept.set_raw(raw, readers);
         let kept = self.retained.update(topic, routed.sid, &self.limits, now, change);
         if !kept {
-            self.count_dropped();
+            self.dropped += 1;
         } else if let Some(at) = routed.content.expires_at {
             self.wake_at(at);
         }
@@ -282,7 +282,7 @@ impl Broker {
         if self.deliver(first.session, routed, parcel, now) {
             delivery.taken += 1;
         } else {
-            self.count_dropped();
+            self.dropped += 1;
         }
     }
 
@@ -338,7 +338,10 @@ impl Broker {
 
     fn enqueue(&mut self, id: usize, waiting: Waiting) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return true };
+        let before = session.waiting.len();
         let taken = session.enqueue(waiting, &mut self.held, &self.limits);
+        let gave_way = before + usize::from(taken) - session.waiting.len();
+        self.dropped += gave_way as u64;
         if taken && let Some(waiting) = session.waiting.back() {
             self.log.enqueued(id, session, waiting);
         }

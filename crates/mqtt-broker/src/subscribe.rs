@@ -27,7 +27,10 @@ impl Broker {
                     accepted.push((subscription, sends_retained(&subscription, is_new)));
                     ReasonCode(subscription.qos.bits())
                 }
-                Err(reason) => reason,
+                Err(reason) => {
+                    self.count_refusal(reason);
+                    reason
+                }
             };
             codes.push(code.0);
         }
@@ -104,7 +107,7 @@ impl Broker {
         for stored in found {
             let parcel = Parcel { qos: stored.qos.min(wanted.qos), retain: true, ids };
             if !self.deliver(id, &Routed::of(&stored.message), parcel, now) {
-                self.count_dropped();
+                self.dropped += 1;
             }
         }
     }

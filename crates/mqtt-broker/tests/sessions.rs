@@ -193,7 +193,7 @@ fn a_full_queue_drops_qos_0_first_then_says_quota() {
         .collect();
     assert_eq!(payloads, ["0", "2", "3"]);
     assert_eq!(hub.take(2), []);
-    assert_eq!(hub.broker.counts().dropped, 2);
+    assert_eq!(hub.broker.counts().dropped, 3, "one gave way, two found no place");
 }
 
 #[test]
@@ -403,8 +403,35 @@ fn the_limits_answer_with_the_quota_code() {
         hub.take(1),
         [Seen::PubAck(1, none), Seen::message("a", "1"), Seen::PubAck(2, ReasonCode::QUOTA_EXCEEDED)]
     );
+    assert_eq!((hub.broker.counts().refused, hub.broker.counts().dropped), (3, 1));
     hub.publish(1, publish("a/b/c/d", "1", 0, 0));
     assert_eq!(hub.take(1), [Seen::Disconnect(ReasonCode::TOPIC_NAME_INVALID)]);
+    assert_eq!(hub.broker.counts().refused, 4);
+}
+
+#[test]
+fn a_client_that_goes_beyond_what_it_was_told_is_counted() {
+    let alias = [Property::TopicAlias(3)];
+    let aliased = Publish { properties: Properties::list(&alias), ..publish("a", "", 0, 0) };
+    let limits = Limits { receive_maximum: 1, topic_aliases: 2, handshake_ms: 1_000, ..Limits::PERSONAL };
+    let mut hub = Hub::with(limits, Policy::Open);
+    for id in 1..=4 {
+        hub.client(id, &id.to_string());
+    }
+    hub.publish(1, aliased);
+    assert_eq!(hub.take(1), [Seen::Disconnect(ReasonCode::TOPIC_ALIAS_INVALID)]);
+    hub.publish(2, publish("a", "", 2, 1));
+    hub.publish(2, publish("a", "", 2, 2));
+    let exceeded = ReasonCode::RECEIVE_MAXIMUM_EXCEEDED;
+    assert_eq!(hub.take(2), [Seen::PubRec(1, OK), Seen::Disconnect(exceeded)]);
+    hub.broker.reject(3, mqtt_wire::Error::TooLarge, hub.now);
+    assert_eq!(hub.take(3), [Seen::Disconnect(ReasonCode::PACKET_TOO_LARGE)]);
+    hub.broker.open(5, None, hub.now);
+    hub.pass(2);
+    assert!(hub.broker.is_closing(5), "it did not introduce itself in time");
+    assert_eq!(hub.broker.counts().refused, 4);
+    hub.broker.reject(4, mqtt_wire::Error::Flags, hub.now);
+    assert_eq!(hub.broker.counts().refused, 4, "no limit was the reason");
 }
 
 #[test]

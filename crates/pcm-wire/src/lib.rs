@@ -218,6 +218,9 @@ pub struct Stats {
     /// Messages that a limit kept from a session, since the start.
     #[serde(default)]
     pub dropped: u64,
+    /// Connections, sessions, subscriptions and packets that a limit refused, since the start.
+    #[serde(default)]
+    pub refused: u64,
     /// Bytes of the journal on disk; 0 without one.
     #[serde(default)]
     pub journal_bytes: u64,

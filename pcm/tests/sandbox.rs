@@ -4,10 +4,15 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// Tries calls in a thread that is locked in; the numbers are the calls' error numbers, 0 for success.
+/// Tries calls in a thread that is locked in, as with a state directory; the numbers are the calls' error numbers, 0 for
+/// success.
 fn locked_in<T: Send + 'static>(try_calls: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(|| {
-        pcm::sandbox::install(true).expect("a sandbox");
+    locked_in_with(true, try_calls)
+}
+
+fn locked_in_with<T: Send + 'static>(files: bool, try_calls: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        pcm::sandbox::install(files).expect("a sandbox");
         try_calls()
     });
     thread.join().expect("the thread lives")
@@ -94,6 +99,26 @@ fn serving_still_works() {
     let mut buffer = [0; 4];
     theirs.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"pong");
+}
+
+#[test]
+fn open_files_are_for_a_journal_only() {
+    let calls =
+        [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fdatasync, libc::SYS_lseek];
+    let tried = move || calls.map(|call| error_number(call, [-1, 0, 0, 0, 0, 0]));
+    assert_eq!(locked_in_with(false, tried), [libc::EPERM; 5]);
+    assert!(locked_in_with(true, tried).iter().all(|error| *error == libc::EBADF || *error == libc::EINVAL));
+    let file = tempfile::tempfile().unwrap();
+    let length = locked_in(move || {
+        use journal::Storage;
+        file.write(b"journal", 3).unwrap();
+        file.cut(5).unwrap();
+        file.sync().unwrap();
+        let mut read = [0; 2];
+        file.read(&mut read, 3).unwrap();
+        (file.length().unwrap(), read)
+    });
+    assert_eq!(length, (5, *b"jo"));
 }
 
 #[test]

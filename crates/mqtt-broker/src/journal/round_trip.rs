@@ -141,6 +141,36 @@ proptest! {
         }
     }
 
+    /// No key was needed to damage these; the broker is of no use then, but it stands.
+    #[test]
+    fn damaged_records_are_refused_or_read_but_never_a_panic(
+        events in prop::collection::vec(event(), 1..60),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut world = World { broker: Broker::new(limits(), Policy::Granted(Some(grants(0b1110))), 1), now: 1 };
+        let mut kept = Kept::default();
+        world.broker.start_log();
+        kept.snapshot(&mut world.broker);
+        for event in &events {
+            world.apply(event);
+            kept.commit(&mut world.broker);
+        }
+        for (at, byte) in flips {
+            if !kept.records.is_empty() {
+                let at = at.index(kept.records.len());
+                kept.records[at] = byte;
+            }
+        }
+        let mut broker = Broker::new(limits(), Policy::Granted(Some(grants(0b1110))), 1);
+        let mut restore = broker.restore();
+        let _refused_or_read = restore.records(&kept.records);
+        restore.finish(world.now);
+        broker.start_log();
+        kept.snapshot(&mut broker);
+        broker.set_grants(grants(0), world.now);
+        broker.tick(u64::MAX / 2);
+    }
+
     #[test]
     fn bytes_that_are_no_records_are_refused_without_a_panic(bytes: Vec<u8>) {
         let mut broker = Broker::new(limits(), Policy::Open, 1);

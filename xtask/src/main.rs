@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test` is the one test command, `cargo xtask images` builds what Compose runs,
-//! `cargo xtask deny` checks the dependencies.
+//! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
@@ -34,6 +34,18 @@ enum Chore {
         #[arg(long)]
         list: bool,
     },
+    /// Codec and broker against bytes that nobody meant: so many seconds, or so many packets.
+    Fuzz {
+        /// Seconds; 30 if nothing else is said.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Packets.
+        #[arg(long, conflicts_with = "seconds")]
+        packets: Option<u64>,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Builds the images of the Compose deployment.
     Images,
     /// Checks licences, sources and advisories of all dependencies with cargo-deny; not part of `test`.
@@ -47,6 +59,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Chore::Test { all, only, .. } => suites::test(all, &only),
+        Chore::Fuzz { seconds, packets, seed } => suites::fuzz(seconds, packets, seed).map(|()| true),
         Chore::Images => stack::build("oauthing").map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),
     };

@@ -12,6 +12,9 @@ use crate::tools::{self, Tool};
 /// Version of paho-mqtt that the stock clients' suite uses.
 const PAHO: &str = "paho-mqtt==2.1.0";
 
+/// How long the suite of that name fuzzes.
+const FUZZ_SECONDS: u64 = 30;
+
 /// One suite.
 struct Suite {
     name: &'static str,
@@ -20,11 +23,17 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
     Suite { name: "rust", what: "all Rust tests", needs: &[], run: rust },
     Suite { name: "doctests", what: "examples in the documentation", needs: &[], run: doctests },
+    Suite {
+        name: "fuzz",
+        what: "codec and broker against chance, for 30 seconds",
+        needs: &[],
+        run: fuzz_shortly,
+    },
     Suite {
         name: "node",
         what: "tests of demo-idp and of the sample app's page",
@@ -119,6 +128,24 @@ fn rust() -> anyhow::Result<()> {
 
 fn doctests() -> anyhow::Result<()> {
     Run::new(cargo(), &["test", "--workspace", "--locked", "--doc", "--quiet"]).go()
+}
+
+fn fuzz_shortly() -> anyhow::Result<()> {
+    fuzz(Some(FUZZ_SECONDS), None, 1)
+}
+
+/// Runs the targets of `crates/mqtt-fuzz` under the driver that needs no libFuzzer.
+///
+/// # Errors
+/// A packet or script after which something is not as promised.
+pub(crate) fn fuzz(seconds: Option<u64>, packets: Option<u64>, seed: u64) -> anyhow::Result<()> {
+    let (bound, number) = match packets {
+        Some(packets) => ("--packets", packets),
+        None => ("--seconds", seconds.unwrap_or(FUZZ_SECONDS)),
+    };
+    let (number, seed) = (number.to_string(), seed.to_string());
+    let run = ["run", "--locked", "--quiet", "--profile", "fuzz", "-p", "mqtt-fuzz", "--"];
+    Run::new(cargo(), &[&run[..], &[bound, &number, "--seed", &seed]].concat()).go()
 }
 
 fn node() -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ pub(crate) fn put_maybe_text(out: &mut Vec<u8>, text: Option<&str>) {
 }
 
 /// Takes from the front of bytes what the functions above appended. Everything answers `None` for bytes that they did
-/// not write; nothing panics.
+/// not write; nothing panics. A journal is read once: what is small is better here than what is fast.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -44,6 +44,7 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
+    #[inline(never)]
     pub(crate) fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -65,6 +66,7 @@ impl<'a> Reader<'a> {
         T::try_from(self.number()?).ok()
     }
 
+    #[inline(never)]
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.small()?;
         let (bytes, rest) = self.0.split_at_checked(length)?;
@@ -72,14 +74,17 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
+    #[inline(never)]
     pub(crate) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
+    #[inline(never)]
     pub(crate) fn maybe(&mut self) -> Option<Option<u64>> {
         self.number().map(|number| number.checked_sub(1))
     }
 
+    #[inline(never)]
     pub(crate) fn maybe_text(&mut self) -> Option<Option<&'a str>> {
         match self.byte()? {
             0 => Some(None),

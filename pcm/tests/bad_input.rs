@@ -1,5 +1,6 @@
 //! Clients that flood, stall, half-close or send a byte a second, against the real process: each is cut or held back by a
 //! limit, two that behave are served meanwhile, and the process stays small.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is to do")]
 
 mod common;
 

@@ -4,9 +4,27 @@
 //! without the connection's history, [`Packet::encode`] writes one. All of it borrows from the caller's buffers.
 //! Section numbers are those of the OASIS MQTT 5.0 standard unless another one is named.
 //!
+//! # Contract
+//! - [`frame_len`], [`Packet::decode`], [`Packet::encode`] and everything in [`topic`] return for any input: no panic, no
+//!   unsafe code, time linear in the input's length (a property's getter: in the length of the properties).
+//! - Nothing allocates; only what the feature `alloc` adds does, and only into the vector that it is given or answers.
+//! - What a decoded packet holds lies within the frame. It has been checked to its end, so that its iterators give
+//!   everything there is; they have no errors to report.
+//! - What decodes has at least one encoding, not longer than the frame, which decodes to an equal packet and encodes to
+//!   itself. Other forms than the shortest (reason code 0 written out, an empty property length) are accepted where the
+//!   standard accepts them; lengths that are not in their shortest form are not (§1.5.5).
+//! - Encoding checks lengths and packet identifiers and nothing else: what is invalid otherwise is written as given.
+//!   [`Packet::encoded_len`] is exactly what [`Packet::encode`] writes.
+//!
+//! The property tests, `crates/mqtt-fuzz` and the targets in `fuzz/` hold the crate to it.
+//!
 //! Left to others: state (which packet may follow which), topic aliases, packet identifiers in use, quotas, I/O.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::string_slice)
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -39,7 +39,8 @@ pub struct Filter {
     /// Where the number is: the member of a JSON object, or the name in a SenML pack. Absent: the payload is the number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Threshold: only values greater than this, or, with `below` too, values outside of `below..=above`.
+    /// Threshold: only values greater than this. With a `below` that is higher, only values between the two; with one that is
+    /// not, only values outside of `below..=above`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
     /// Threshold: only values less than this.

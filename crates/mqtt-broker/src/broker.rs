@@ -3,6 +3,7 @@
 use crate::connection::{Connection, Identity};
 use crate::grants::{Grants, Policy};
 use crate::journal::Log;
+use crate::lens::Lenses;
 use crate::limits::Limits;
 use crate::message::{Message, Routed, after};
 use crate::retained::Retained;
@@ -27,6 +28,7 @@ pub struct Broker {
     pub(crate) tree: Tree,
     pub(crate) retained: Retained,
     pub(crate) shadows: Shadows,
+    pub(crate) lenses: Lenses,
     /// Reused by the router.
     pub(crate) matches: Matches,
     /// Bytes of messages that wait or fly, in all sessions.
@@ -74,6 +76,7 @@ impl Broker {
             tree: Tree::default(),
             retained: Retained::default(),
             shadows: Shadows::default(),
+            lenses: Lenses::default(),
             matches: Matches::default(),
             held: Tally::default(),
             log: Log::default(),
@@ -353,6 +356,7 @@ impl Broker {
         self.recall_shadows();
         self.log.outdated();
         self.retained.refilter(&self.policy, &earlier);
+        self.lenses.refilter(&self.policy, &earlier);
         for (_, session) in &mut self.sessions {
             let sid = session.sid.clone();
             let same = |topic: &str| self.policy.sees_as_in(&earlier, sid.as_ref(), topic);
@@ -399,6 +403,7 @@ impl Broker {
         }
         self.retained = Retained::default();
         self.shadows = Shadows::default();
+        self.lenses = Lenses::default();
         self.policy = Policy::Granted(None);
         self.forget_at = None;
     }
@@ -426,6 +431,8 @@ impl Broker {
             // Before the wills that are due: they go unpublished.
             self.forget_all();
         }
+        // Before the sessions that are due: what was windowed while they were there is theirs.
+        self.send_summaries(now);
         let handshake = self.limits.handshake_ms;
         let mut late = Vec::new();
         let mut next: Option<u64> = None;

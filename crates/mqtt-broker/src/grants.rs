@@ -115,6 +115,14 @@ pub(crate) fn shadow_topic(topic: &str) -> Option<(&str, Part)> {
     }
 }
 
+/// The device and the channel whose values a topic carries, if it carries any.
+pub(crate) fn value_topic(topic: &str) -> Option<(&str, &str)> {
+    match parse(topic)? {
+        Topic::Value { label, channel } => Some((label, channel)),
+        Topic::Shadow { .. } | Topic::Command { .. } => None,
+    }
+}
+
 fn lists(channels: &[Box<str>], channel: &str) -> bool {
     channels.iter().any(|listed| **listed == *channel)
 }

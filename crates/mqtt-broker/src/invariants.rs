@@ -4,6 +4,7 @@ use crate::Identity;
 use crate::broker::{Broker, covers};
 use crate::grants::{Access, Channels, Grants, Policy, Sight, shadow_topic};
 use crate::limits::Limits;
+use crate::message::Content;
 use crate::retained::Kept;
 use crate::session::Session;
 use crate::tally::Tally;
@@ -78,18 +79,48 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         1 => (at.clone(), prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Event::Bytes { at, bytes }),
         5 => (at, 0..200usize).prop_map(|(at, count)| Event::Written { at, count }),
         2 => (1..2_500u64).prop_map(Event::Pass),
+        1 => Just(Event::Pass(10_000)),
         1 => any::<u8>().prop_map(Event::Grants),
         1 => Just(Event::Unattended),
     ]
 }
 
-/// Grants by bits: which exist, and which channels they have.
+/// Views by bits.
+fn view(bits: u8) -> View {
+    let json = match bits & 3 {
+        0 => r#"{"kind":"raw"}"#,
+        1 => r#"{"kind":"filter","above":30}"#,
+        2 => r#"{"kind":"summary","window_s":10,"min_samples":3}"#,
+        _ => r#"{"kind":"coarsening","round":10}"#,
+    };
+    serde_json::from_str(json).expect("a view")
+}
+
+/// Whether a payload is what a view of these shows.
+fn is_shown_by(view: &View, payload: &[u8]) -> bool {
+    fn is_round(value: &Value) -> bool {
+        match value {
+            Value::Number(number) => number.as_f64().is_some_and(|number| number % 10.0 == 0.0),
+            Value::Object(members) => members.values().all(is_round),
+            Value::Array(_) | Value::Bool(_) | Value::Null | Value::String(_) => false,
+        }
+    }
+    let value = serde_json::from_slice::<Value>(payload);
+    match view {
+        View::Raw => true,
+        View::Filter(_) => value.is_ok_and(|value| value.as_f64().is_some_and(|number| number > 30.0)),
+        View::Summary(_) => value.is_ok_and(|value| value["count"].as_u64().is_some_and(|count| count >= 3)),
+        View::Coarsening(_) => value.is_ok_and(|value| is_round(&value)),
+    }
+}
+
+/// Grants by bits: which exist, which channels they have, and which views.
 pub(crate) fn grants(bits: u8) -> Grants {
-    let app = |read: &[&str], command: &[&str]| {
+    let app = |view: &View, read: &[&str], command: &[&str]| {
         let command = command.iter().map(|name| (*name).into()).collect();
         let mut channels = Channels { read: Vec::new(), command };
         for channel in read {
-            channels.allow_reading(channel, &View::Raw);
+            channels.allow_reading(channel, view);
         }
         Access::App { devices: [("L".into(), channels)].into(), key: None }
     };
@@ -97,14 +128,15 @@ pub(crate) fn grants(bits: u8) -> Grants {
     if bits & 1 == 0 {
         list.push((SIDS[0].into(), Access::Device { label: "L".into() }));
     }
+    let own = view(bits >> 4);
     match bits >> 1 & 3 {
         0 => {}
-        1 => list.push((SIDS[1].into(), app(&["t"], &[]))),
-        2 => list.push((SIDS[1].into(), app(&["u"], &["h"]))),
-        _ => list.push((SIDS[1].into(), app(&["t", "u"], &["h"]))),
+        1 => list.push((SIDS[1].into(), app(&own, &["t"], &[]))),
+        2 => list.push((SIDS[1].into(), app(&own, &["u"], &["h"]))),
+        _ => list.push((SIDS[1].into(), app(&own, &["t", "u"], &["h"]))),
     }
     if bits & 8 != 0 {
-        list.push((SIDS[2].into(), app(&["t"], &["h"])));
+        list.push((SIDS[2].into(), app(&view(bits >> 6), &["t"], &["h"])));
     }
     Grants::new(list)
 }
@@ -159,7 +191,8 @@ impl World {
             }
             Event::Publish { at, topic, qos, id, retain, length, expiry } => {
                 let properties: Vec<_> = expiry.map(Property::MessageExpiryInterval).into_iter().collect();
-                let payload = vec![b'x'; *length];
+                // Every third is no number.
+                let payload = if length % 3 == 0 { "x".repeat(*length) } else { format!("{length}.25") };
                 let publish = Publish {
                     dup: false,
                     qos: QoS::from_bits(*qos).unwrap_or_default(),
@@ -167,7 +200,7 @@ impl World {
                     topic: TOPICS[*topic],
                     packet_id: Some(*id),
                     properties: Properties::list(&properties),
-                    payload: &payload,
+                    payload: payload.as_bytes(),
                 };
                 self.send(*at, &Packet::Publish(publish));
             }
@@ -272,6 +305,7 @@ impl World {
             }
         }
         check_shadows(broker);
+        check_views(broker);
         let mut found = Matches::default();
         for topic in TOPICS {
             broker.tree.find(topic, &mut found);
@@ -307,7 +341,10 @@ fn check_shadows(broker: &mut Broker) {
             assert!(ids(&parts[1]).chain(ids(&parts[2])).count() > 0, "reported without consent");
         }
         for (sid, own) in members(&own) {
-            members(own).for_each(|(channel, _)| may_read(sid, channel));
+            for (channel, value) in members(own) {
+                let view = policy.view(Some(&sid.into()), &format!("d/{label}/{channel}"));
+                assert!(view.is_some_and(|view| is_shown_by(view, value.to_string().as_bytes())));
+            }
         }
         for (channel, parts) in members(&desired) {
             ids(&parts[1]).for_each(|sid| may_command(sid, channel));
@@ -338,6 +375,43 @@ fn check_shadows(broker: &mut Broker) {
     }
 }
 
+/// Nothing is kept for a grant, or on its way to it, that its view as it is now would not have shown; and nothing is
+/// remembered that no grant covers.
+fn check_views(broker: &mut Broker) {
+    let policy = &broker.policy;
+    assert!(broker.lenses.is_consistent(&broker.limits));
+    for (sid, topic) in broker.lenses.iter() {
+        let view = policy.view(Some(sid), topic).expect("remembered with consent");
+        assert!(view.remembers() && policy.has_publisher(topic), "remembered for nothing");
+    }
+    let is_shown = |sid: Option<&Rc<str>>, content: Content<'_>| {
+        let view = policy.view(sid, content.topic);
+        assert!(view.is_some_and(|view| is_shown_by(view, content.payload)), "{content:?} for {view:?}");
+    };
+    for (topic, kept) in broker.retained.matching("#") {
+        for sid in SIDS.map(Rc::from) {
+            if let Some(stored) = kept.seen_by(policy, Some(&sid), topic).filter(|_| policy.is_granted()) {
+                is_shown(Some(&sid), stored.message.content());
+            }
+        }
+        assert!(!policy.is_granted() || kept.raw().is_none() || !policy.raw_readers(topic).is_empty());
+    }
+    for (_, session) in &broker.sessions {
+        let flying = session.flying.iter().filter_map(|flying| flying.message.as_ref());
+        for waiting in session.waiting.iter().chain(flying) {
+            is_shown(session.sid.as_ref(), waiting.message.content());
+        }
+        let Some(link) = session.connection.and_then(|id| broker.connections.get_mut(&id)) else { continue };
+        let (sid, version) = (session.sid.clone(), link.version);
+        link.output.retain(|frame| {
+            if let Ok(Packet::Publish(Publish { topic, payload, .. })) = Packet::decode(frame, version) {
+                is_shown(sid.as_ref(), Content { topic, payload, properties: &[], expires_at: None });
+            }
+            true
+        });
+    }
+}
+
 fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
@@ -360,6 +434,7 @@ pub(crate) fn limits() -> Limits {
         output: 150,
         receive_maximum: 2,
         in_flight: 2,
+        lenses: 4,
         ..Limits::PERSONAL
     }
 }

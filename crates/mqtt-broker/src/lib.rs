@@ -21,6 +21,7 @@ mod grants;
 #[cfg(test)]
 mod invariants;
 mod journal;
+mod lens;
 mod limits;
 mod message;
 pub mod net;

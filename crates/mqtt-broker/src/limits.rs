@@ -13,7 +13,7 @@ pub struct Limits {
     /// Sessions of one grant, connected or not; for one more, the one that has been disconnected longest ends (its will
     /// is due), and if all are connected the CONNECT is refused with 0x97.
     pub grant_sessions: usize,
-    /// One grant may hold one part in so many of [`Self::queue_bytes`] (the grant that is to receive), of
+    /// One grant may hold one part in so many of [`Self::queue_bytes`] and [`Self::lenses`] (the grant that is to receive), of
     /// [`Self::retained_messages`] and of [`Self::retained_bytes`] (the grant that published). Beyond its part the
     /// same happens as beyond the whole, to its messages only.
     pub grant_share: usize,
@@ -28,6 +28,9 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of all retained messages; as above.
     pub retained_bytes: usize,
+    /// Channels with a filter or summary, counted for each grant and for a shadow apart; of one more nothing is shown, and it
+    /// counts as dropped.
+    pub lenses: usize,
     /// Longest packet that is taken, in bytes; a longer one ends the connection with 0x95.
     pub packet: usize,
     /// Bytes encoded for a connection and not yet written, from which on messages are queued instead and nothing more
@@ -79,6 +82,7 @@ impl Limits {
         queue_bytes: 8 << 20,
         retained_messages: 2_000,
         retained_bytes: 4 << 20,
+        lenses: 2_000,
         packet: 256 << 10,
         output: 64 << 10,
         receive_maximum: 32,
@@ -104,6 +108,7 @@ impl Limits {
         queue_bytes: 256 << 20,
         retained_messages: 100_000,
         retained_bytes: 256 << 20,
+        lenses: 2_000,
         packet: 16 << 20,
         output: 256 << 10,
         receive_maximum: 1_000,

@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 /// What is passed on of a message, borrowed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Content<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],

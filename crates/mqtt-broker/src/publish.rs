@@ -2,18 +2,20 @@
 
 use crate::broker::{Broker, covers};
 use crate::flights::{Flying, Stage};
-use crate::grants::Sight;
+use crate::grants::{Policy, Sight};
 use crate::message::{Content, Envelope, Routed, after, passed_on};
 use crate::retained::{Kept, Stored};
-use crate::session::Waiting;
+use crate::session::{Session, Waiting};
 use crate::shadow::explanation;
 use crate::tree::{Entry, Matches};
 use mqtt_wire::{Ack, Packet, Properties, Property, Publish, QoS, ReasonCode, Version};
 use std::mem;
+use std::rc::Rc;
+use views::Seen;
 
 /// What became of a message at its receivers.
 #[derive(Default)]
-struct Delivery {
+pub(crate) struct Delivery {
     receivers: usize,
     taken: usize,
 }
@@ -24,6 +26,44 @@ pub(crate) struct Parcel<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) ids: &'a [u32],
+}
+
+/// Whom a publication is for.
+#[derive(Clone, Copy)]
+pub(crate) enum To<'a> {
+    /// Whoever may read it: as it is, or, for grants with a view, as is said here (`None`: as it is). A grant with a view
+    /// that is not here is shown nothing.
+    Readers(&'a [(Rc<str>, Option<Routed<'a>>)]),
+    /// This grant alone.
+    Grant(&'a Rc<str>),
+}
+
+/// A message on its way to subscribers.
+#[derive(Clone, Copy)]
+pub(crate) struct Publication<'a> {
+    pub(crate) routed: &'a Routed<'a>,
+    pub(crate) to: To<'a>,
+    /// The session that published it.
+    pub(crate) from: Option<usize>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+impl<'a> Publication<'a> {
+    /// What a session under this grant gets.
+    fn seen_by(&self, policy: &Policy, sid: Option<&Rc<str>>) -> Option<&'a Routed<'a>> {
+        match self.to {
+            To::Grant(only) => (sid == Some(only)).then_some(self.routed),
+            To::Readers(versions) => match policy.sight(sid, self.routed.content.topic) {
+                Sight::Blind => None,
+                Sight::Raw => Some(self.routed),
+                Sight::Through(_) => {
+                    let (_, version) = versions.iter().find(|(of, _)| Some(of) == sid)?;
+                    Some(version.as_ref().unwrap_or(self.routed))
+                }
+            },
+        }
+    }
 }
 
 impl Broker {
@@ -161,8 +201,20 @@ impl Broker {
         if !self.policy.has_reader(topic) {
             return ReasonCode::SUCCESS;
         }
-        let kept = !retain || self.retain(routed, qos, now);
-        let delivery = self.route(routed, from, qos, retain, now);
+        let seen = self.show(routed, qos, retain, now);
+        let versions: Vec<(Rc<str>, Option<Routed<'_>>)> = seen
+            .iter()
+            .map(|(sid, seen)| match seen {
+                Seen::Instead(payload) => {
+                    let content = Content { payload, properties: &[], ..routed.content };
+                    (Rc::clone(sid), Some(Routed::new(content, routed.sid)))
+                }
+                Seen::AsIs | Seen::Counted | Seen::Nothing => (Rc::clone(sid), None),
+            })
+            .collect();
+        let kept = !retain || self.retain(routed, &versions, qos, now);
+        let publication = Publication { routed, to: To::Readers(&versions), from, qos, retain };
+        let delivery = self.route(&publication, now);
         if !kept || (delivery.receivers > 0 && delivery.taken == 0) {
             ReasonCode::QUOTA_EXCEEDED
         } else if delivery.receivers == 0 && !self.policy.is_granted() {
@@ -174,7 +226,13 @@ impl Broker {
     }
 
     /// Answers whether a limit let the message be retained; an empty one removes what was (§3.3.1.3).
-    fn retain(&mut self, routed: &Routed<'_>, qos: QoS, now: u64) -> bool {
+    fn retain(
+        &mut self,
+        routed: &Routed<'_>,
+        versions: &[(Rc<str>, Option<Routed<'_>>)],
+        qos: QoS,
+        now: u64,
+    ) -> bool {
         let topic = routed.content.topic;
         if self.log.refuses() {
             self.dropped += 1;
@@ -188,7 +246,13 @@ impl Broker {
         let readers = self.policy.raw_readers(topic);
         let is_raw = !self.policy.is_granted() || !readers.is_empty();
         let raw = is_raw.then(|| Stored { message: routed.keep(), qos });
-        let change = |kept: &mut Kept| kept.set_raw(raw, readers);
+        let change = |kept: &mut Kept| {
+            kept.set_raw(raw, readers);
+            for (sid, version) in versions {
+                let message = version.as_ref().unwrap_or(routed).keep();
+                kept.set_shown(sid, Stored { message, qos });
+            }
+        };
         let kept = self.retained.update(topic, routed.sid, &self.limits, now, change);
         if !kept {
             self.dropped += 1;
@@ -198,24 +262,17 @@ impl Broker {
         kept
     }
 
-    fn route(
-        &mut self,
-        routed: &Routed<'_>,
-        from: Option<usize>,
-        qos: QoS,
-        retain: bool,
-        now: u64,
-    ) -> Delivery {
+    pub(crate) fn route(&mut self, publication: &Publication<'_>, now: u64) -> Delivery {
         let mut matches = mem::take(&mut self.matches);
-        self.tree.find(routed.content.topic, &mut matches);
-        matches.direct.retain(|entry| !(entry.no_local && from == Some(entry.session)));
+        self.tree.find(publication.routed.content.topic, &mut matches);
+        matches.direct.retain(|entry| !(entry.no_local && publication.from == Some(entry.session)));
         matches.direct.sort_unstable_by_key(|entry| entry.session);
         let mut delivery = Delivery::default();
         // Overlapping subscriptions of one session make one delivery, with the highest QoS and all identifiers (§3.3.4).
         for entries in matches.direct.chunk_by(|one, next| one.session == next.session) {
-            self.deliver_to(entries, routed, qos, retain, now, &mut delivery);
+            self.deliver_to(entries, publication, now, &mut delivery);
         }
-        self.route_to_groups(&matches, routed, qos, retain, now, &mut delivery);
+        self.route_to_groups(&matches, publication, now, &mut delivery);
         self.matches = matches;
         delivery
     }
@@ -223,28 +280,26 @@ impl Broker {
     fn route_to_groups(
         &mut self,
         matches: &Matches,
-        routed: &Routed<'_>,
-        qos: QoS,
-        retain: bool,
+        publication: &Publication<'_>,
         now: u64,
         delivery: &mut Delivery,
     ) {
         let mut start = 0;
-        for end in &matches.ends {
+        for (end, turn) in &matches.groups {
             let members = matches.members.get(start..*end).unwrap_or_default();
             start = *end;
             let rank = |entry: &&Entry| {
                 let session = self.sessions.get(entry.session);
-                let sight =
-                    session.map(|session| self.policy.sight(session.sid.as_ref(), routed.content.topic));
-                let may = sight == Some(Sight::Raw);
+                let sees =
+                    |session: &Session| publication.seen_by(&self.policy, session.sid.as_ref()).is_some();
                 let connected = session.is_some_and(|session| session.connection.is_some());
-                (may, connected)
+                (session.is_some_and(sees), connected)
             };
             let chosen = members.iter().find(|entry| rank(entry) == (true, true));
             let chosen = chosen.or_else(|| members.iter().find(|entry| rank(entry).0));
             if let Some(entry) = chosen.copied() {
-                self.deliver_to(&[entry], routed, qos, retain, now, delivery);
+                turn.set(turn.get().wrapping_add(1));
+                self.deliver_to(&[entry], publication, now, delivery);
             }
         }
     }
@@ -252,17 +307,13 @@ impl Broker {
     fn deliver_to(
         &mut self,
         entries: &[Entry],
-        routed: &Routed<'_>,
-        qos: QoS,
-        retain: bool,
+        publication: &Publication<'_>,
         now: u64,
         delivery: &mut Delivery,
     ) {
         let Some(first) = entries.first() else { return };
         let Some(session) = self.sessions.get(first.session) else { return };
-        if self.policy.sight(session.sid.as_ref(), routed.content.topic) != Sight::Raw {
-            return;
-        }
+        let Some(routed) = publication.seen_by(&self.policy, session.sid.as_ref()) else { return };
         let granted = entries.iter().map(|entry| entry.qos).max().unwrap_or_default();
         let as_published = entries.iter().any(|entry| entry.retain_as_published);
         let mut ids = [0u32; 8];
@@ -277,7 +328,8 @@ impl Broker {
             used += 1;
         }
         let ids = if many.is_empty() { ids.get(..used).unwrap_or_default() } else { &many };
-        let parcel = Parcel { qos: qos.min(granted), retain: retain && as_published, ids };
+        let qos = publication.qos.min(granted);
+        let parcel = Parcel { qos, retain: publication.retain && as_published, ids };
         delivery.receivers += 1;
         if self.deliver(first.session, routed, parcel, now) {
             delivery.taken += 1;

@@ -60,6 +60,12 @@ impl Kept {
         }
     }
 
+    /// As it was published, if that is kept.
+    #[cfg(test)]
+    pub(crate) const fn raw(&self) -> Option<&Stored> {
+        self.raw.as_ref()
+    }
+
     pub(crate) fn stored(&self) -> impl Iterator<Item = &Stored> {
         self.raw.iter().chain(self.shown.iter().map(|(_, stored)| stored))
     }

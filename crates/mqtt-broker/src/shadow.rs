@@ -7,13 +7,16 @@
 mod tell;
 
 use crate::broker::Broker;
-use crate::grants::{Access, Grants, Part, Policy, Sight, shadow_topic};
+use crate::grants::{Access, Grants, Part, Policy, Sight, shadow_topic, value_topic};
+use crate::lens::{Door, Sample};
 use crate::message::Routed;
-use ::shadow::{Audience, Desire, Refused, Shadow, Viewer, parse_report};
-use mqtt_wire::ReasonCode;
+use ::shadow::{Audience, Desire, Refused, Shadow, Sight as Looked, Viewer, parse_report};
+use mqtt_wire::{QoS, ReasonCode};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tell::State;
+use views::Seen;
 
 /// All shadows, by the device's label.
 #[derive(Default)]
@@ -187,7 +190,7 @@ impl Broker {
             return Some(ReasonCode::QUOTA_EXCEEDED);
         }
         let taken = match part {
-            Part::Reported => self.report(label, routed.content.payload),
+            Part::Reported => self.report(label, routed, now),
             Part::Desired => self.desire(routed.sid, label, routed.content.payload),
             Part::Document | Part::Delta => Err(Refused::NotAllowed),
         };
@@ -208,13 +211,56 @@ impl Broker {
         })
     }
 
-    fn report(&mut self, label: &str, payload: &[u8]) -> Result<bool, Refused> {
-        let members = parse_report(payload)?;
-        let Some(grants) = self.policy.grants() else { return Ok(false) };
+    fn report(&mut self, label: &str, routed: &Routed<'_>, now: u64) -> Result<bool, Refused> {
+        self.send_summaries(now);
+        let members = parse_report(routed.content.payload)?;
+        let Broker { policy, shadows, lenses, limits, .. } = self;
+        let Some(grants) = policy.grants() else { return Ok(false) };
         let viewers = viewers(grants, label);
         let audience = |channel: &str| audience(&viewers, channel);
-        let lens = |_: &str, _: &str, _: &_| ::shadow::Sight::Nothing;
-        self.shadows.change(label, |kept| kept.shadow.report(&members, audience, lens))
+        let sample =
+            Sample { publisher: routed.sid.cloned(), qos: QoS::AtMostOnce, retain: false, lasts_ms: None };
+        let mut refused = 0;
+        let look = |reader: &str, channel: &str, value: &Value| {
+            let Some(sid) = grants.sid(reader) else { return Looked::Nothing };
+            let topic = format!("d/{label}/{channel}");
+            let Sight::Through(view) = policy.sight(Some(&sid), &topic) else { return Looked::Nothing };
+            let payload = value.to_string().into_bytes();
+            let seen = if view.remembers() {
+                let of = (&sid, Door::Shadow, view);
+                lenses.see(of, &topic, &payload, &sample, limits, now)
+            } else {
+                Some(view.see(&payload, policy.hash_key(Some(&sid))))
+            };
+            match seen {
+                Some(Seen::AsIs) => Looked::Whole,
+                Some(Seen::Instead(payload)) => {
+                    serde_json::from_slice(&payload).map_or(Looked::Nothing, Looked::Instead)
+                }
+                Some(Seen::Counted | Seen::Nothing) => Looked::Nothing,
+                None => {
+                    refused += 1;
+                    Looked::Nothing
+                }
+            }
+        };
+        let changed = shadows.change(label, |kept| kept.shadow.report(&members, audience, look));
+        self.dropped += refused;
+        self.wake_for_summaries();
+        changed
+    }
+
+    /// A window of reported values has ended: its summary is what the grant sees of the channel from now on.
+    pub(crate) fn summary_for_shadow(&mut self, sid: &Rc<str>, topic: &str, summary: &[u8], now: u64) {
+        let Some((label, channel)) = value_topic(topic) else { return };
+        let sees = matches!(self.policy.sight(Some(sid), topic), Sight::Through(_));
+        let Some(value) = serde_json::from_slice(summary).ok().filter(|_| sees) else { return };
+        if self.log.refuses() || !self.shadows.change(label, |kept| kept.shadow.set_own(sid, channel, value))
+        {
+            self.dropped += 1;
+        }
+        self.log.shadow(label);
+        self.tell_all(label, now);
     }
 
     fn desire(&mut self, sid: Option<&Rc<str>>, label: &str, payload: &[u8]) -> Result<bool, Refused> {

@@ -4,7 +4,9 @@
 //! their inner filter, by group.
 
 use mqtt_wire::{QoS, topic};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// One subscription as the router sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,8 @@ struct Node {
 struct Group {
     name: Box<str>,
     members: Vec<Entry>,
-    /// Whose turn it is.
-    next: usize,
+    /// Whose turn it is, for the router to move on when a member was given something.
+    next: Rc<Cell<usize>>,
 }
 
 /// What matches a topic; reused from message to message.
@@ -41,15 +43,15 @@ pub(crate) struct Matches {
     pub(crate) direct: Vec<Entry>,
     /// Members of all matching groups, each group in the order in which its members are to be tried.
     pub(crate) members: Vec<Entry>,
-    /// Where each group ends in `members`.
-    pub(crate) ends: Vec<usize>,
+    /// Where each group ends in `members`, and whose turn it is in it.
+    pub(crate) groups: Vec<(usize, Rc<Cell<usize>>)>,
 }
 
 impl Matches {
     fn clear(&mut self) {
         self.direct.clear();
         self.members.clear();
-        self.ends.clear();
+        self.groups.clear();
     }
 }
 
@@ -123,13 +125,12 @@ impl Node {
 
     fn collect(&mut self, found: &mut Matches) {
         found.direct.extend_from_slice(&self.entries);
-        for group in &mut self.groups {
-            let turn = group.next % group.members.len().max(1);
-            group.next = turn + 1;
+        for group in &self.groups {
+            let turn = group.next.get() % group.members.len().max(1);
             let (before, from) = group.members.split_at(turn);
             found.members.extend_from_slice(from);
             found.members.extend_from_slice(before);
-            found.ends.push(found.members.len());
+            found.groups.push((found.members.len(), Rc::clone(&group.next)));
         }
     }
 
@@ -161,7 +162,7 @@ impl Tree {
         let Some(name) = group else { return Node::put(&mut node.entries, entry) };
         match node.groups.iter_mut().find(|group| *group.name == *name) {
             Some(group) => Node::put(&mut group.members, entry),
-            None => node.groups.push(Group { name: name.into(), members: vec![entry], next: 0 }),
+            None => node.groups.push(Group { name: name.into(), members: vec![entry], next: Rc::default() }),
         }
     }
 
@@ -176,7 +177,7 @@ impl Tree {
         self.root.is_empty()
     }
 
-    /// Finds what matches a topic name, and moves each matching group's turn on.
+    /// Finds what matches a topic name.
     pub(crate) fn find(&mut self, topic: &str, found: &mut Matches) {
         found.clear();
         self.root.matching(Some(topic), !topic.starts_with('$'), found);
@@ -241,7 +242,10 @@ mod tests {
         let mut first = Vec::new();
         for _ in 0..6 {
             tree.find("a/b", &mut found);
-            assert_eq!(found.ends, [3]);
+            assert_eq!(found.groups.len(), 1);
+            let (end, next) = &found.groups[0];
+            assert_eq!(*end, 3);
+            next.set(next.get() + 1);
             first.push(found.members[0].session);
         }
         assert_eq!(first, [0, 1, 2, 0, 1, 2]);

@@ -477,14 +477,93 @@ fn a_released_device_takes_its_shadow_with_it() {
 fn a_changed_view_takes_the_raw_value_away() {
     let mut hub = home(&usual());
     hub.subscribe(APP, &all());
-    report(&mut hub, r#"{"t":21.57}"#);
+    report(&mut hub, r#"{"t":21.57,"heater":"off"}"#);
     hub.take(APP);
-    let rounded = view(r#"{"kind":"coarsening","round":1}"#);
     let [dev, first, _] = usual();
-    let viewed = viewing("L", &[("t", rounded), ("heater", View::Raw)], &["heater", "fan"]);
-    hub.grant(&[dev.clone(), ("app", viewed)]);
-    assert_eq!(hub.take(APP), [document(EMPTY)]);
+    let viewed =
+        |json: &str| ("app", viewing("L", &[("t", view(json)), ("heater", View::Raw)], &["heater", "fan"]));
+    let rounded = viewed(r#"{"kind":"coarsening","round":1}"#);
+    let seen = |reported: &str| {
+        [document(&format!(r#"{{"version":0,"reported":{reported},"desired":{{}},"delta":{{}}}}"#))]
+    };
+    hub.grant(&[dev.clone(), rounded.clone()]);
+    assert_eq!(hub.take(APP), seen(r#"{"heater":"off"}"#));
+    report(&mut hub, r#"{"t":21.57}"#);
+    assert_eq!(hub.take(APP), seen(r#"{"heater":"off","t":22}"#));
+    report(&mut hub, r#"{"t":21.61}"#);
+    assert_eq!(hub.take(APP), [], "the same, as far as it sees");
+    hub.grant(&[dev.clone(), rounded]);
+    assert_eq!(hub.take(APP), []);
+    hub.grant(&[dev.clone(), viewed(r#"{"kind":"coarsening","round":10}"#)]);
+    assert_eq!(hub.take(APP), seen(r#"{"heater":"off"}"#), "what another view has shown is gone, too");
+    report(&mut hub, r#"{"t":21.57}"#);
+    assert_eq!(hub.take(APP), seen(r#"{"heater":"off","t":20}"#));
     hub.grant(&[dev, first]);
+    assert_eq!(hub.take(APP), seen(r#"{"heater":"off"}"#));
+}
+
+#[test]
+fn each_view_shows_its_own() {
+    let mut hub = home(&usual());
+    let hidden = view(r#"{"kind":"coarsening","round":5,"drop":["where"],"hash":["who"]}"#);
+    let high = view(r#"{"kind":"filter","field":"c","above":20}"#);
+    hub.grant(&[
+        ("dev", device("L")),
+        ("app", viewing("L", &[("t", hidden)], &[])),
+        ("other", viewing("L", &[("t", high)], &[])),
+    ]);
+    for id in [APP, OTHER] {
+        hub.subscribe(id, &[subscription("s/L", 0)]);
+        hub.take(id);
+    }
+    let told = |hub: &mut Hub, id: usize| match hub.take(id).pop() {
+        Some(Seen::Message { payload, .. }) => payload,
+        other => panic!("{other:?}"),
+    };
+    report(&mut hub, r#"{"t":{"c":19.5,"who":"ann","where":{"x":1.5}}}"#);
+    let seen = told(&mut hub, APP);
+    assert!(seen.contains(r#""c":20"#) && !seen.contains("ann") && !seen.contains("where"), "{seen}");
+    assert_eq!(hub.take(OTHER), []);
+    // A part of the object: merged into what each has seen.
+    report(&mut hub, r#"{"t":{"c":31,"where":{"x":null}}}"#);
+    let seen = told(&mut hub, APP);
+    assert!(seen.contains(r#""c":30"#) && seen.contains("who") && !seen.contains("where"), "{seen}");
+    let high = r#"{"version":0,"reported":{"t":{"c":31,"where":{}}},"desired":{},"delta":{}}"#;
+    assert_eq!(told(&mut hub, OTHER), high, "nothing of what was filtered out before");
+    report(&mut hub, r#"{"t":null}"#);
+    assert_eq!((told(&mut hub, APP), told(&mut hub, OTHER)), (EMPTY.to_owned(), EMPTY.to_owned()));
+}
+
+#[test]
+fn a_summary_is_reported_when_its_window_ends() {
+    let mut hub = home(&usual());
+    let mean = view(r#"{"kind":"summary","window_s":10,"min_samples":2,"statistics":["mean"]}"#);
+    hub.grant(&[("dev", device("L")), ("app", viewing("L", &[("t", mean)], &[]))]);
+    hub.subscribe(APP, &[subscription("s/L", 0)]);
+    hub.take(APP);
+    for value in [20, 22] {
+        report(&mut hub, &format!(r#"{{"t":{value}}}"#));
+    }
+    hub.subscribe(APP, &[subscription("s/L", 0)]);
+    assert_eq!(hub.take(APP), [retained("s/L", EMPTY)], "not yet");
+    hub.pass(10);
+    let first = r#"{"version":0,"reported":{"t":{"from":0,"mean":21,"to":10}},"desired":{},"delta":{}}"#;
+    assert_eq!(hub.take(APP), [document(first)]);
+    report(&mut hub, r#"{"t":30}"#);
+    hub.pass(10);
+    assert_eq!(hub.take(APP), [], "one sample is no summary");
+    // A window that has ended is shown before the next report is looked at.
+    report(&mut hub, r#"{"t":1}"#);
+    report(&mut hub, r#"{"t":2}"#);
+    hub.now += 10_000;
+    report(&mut hub, r#"{"t":3}"#);
+    let second = r#"{"version":0,"reported":{"t":{"from":20,"mean":1.5,"to":30}},"desired":{},"delta":{}}"#;
+    assert_eq!(hub.take(APP), [document(second)]);
+    // A grant that ends takes its window with it.
+    report(&mut hub, r#"{"t":3}"#);
+    hub.grant(&[("dev", device("L")), ("app", app("L", &["u"], &[]))]);
+    assert_eq!(hub.take(APP), [document(EMPTY)]);
+    hub.pass(20);
     assert_eq!(hub.take(APP), []);
 }
 

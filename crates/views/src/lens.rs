@@ -13,6 +13,8 @@ pub enum Seen {
     AsIs,
     /// This instead.
     Instead(Vec<u8>),
+    /// Nothing now: it is part of a window.
+    Counted,
     /// Nothing.
     Nothing,
 }
@@ -64,14 +66,16 @@ impl Lens {
     }
 
     /// Shows it a payload. Call [`Self::due`] before if [`Self::next_due`] has come: a window that has ended is forgotten
-    /// otherwise. `key` is the grant's, for fields that are hashed. A summary shows nothing here; whether it took samples is
-    /// what [`Self::next_due`] says.
+    /// otherwise. `key` is the grant's, for fields that are hashed.
     pub fn see(&mut self, payload: &[u8], key: Option<&HashKey>, now: u64) -> Seen {
         match (&*self.view, &mut self.state) {
             (View::Filter(filter), State::Filter(passed)) => filter.see(passed, payload, now),
             (View::Summary(summary), State::Summary(window)) => {
-                window.see(summary, payload, now);
-                Seen::Nothing
+                if window.see(summary, payload, now) > 0 {
+                    Seen::Counted
+                } else {
+                    Seen::Nothing
+                }
             }
             (view @ (View::Raw | View::Coarsening(_)), _) => view.see(payload, key),
             (View::Filter(_) | View::Summary(_), _) => Seen::Nothing,
@@ -128,7 +132,7 @@ mod tests {
         assert_eq!(summary.next_due(), None, "nothing numeric, nothing windowed");
         assert_eq!(
             (summary.see(b"1", None, 1), summary.see(b"3", None, 9_999)),
-            (Seen::Nothing, Seen::Nothing)
+            (Seen::Counted, Seen::Counted)
         );
         assert_eq!(summary.next_due(), Some(10_000));
         assert_eq!(summary.due(10_000).unwrap(), br#"{"count":2,"from":0,"mean":2,"std":1,"to":10}"#);

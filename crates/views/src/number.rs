@@ -58,11 +58,7 @@ pub(crate) fn plain(payload: &[u8]) -> Option<f64> {
     }
     // What Rust reads and JSON does not: a plus sign, leading zeros, a point at either end, `inf` and `nan`.
     let unsigned = text.strip_prefix(b"-").unwrap_or(text);
-    let is_json = match unsigned {
-        [b'0'] | [b'0', b'.' | b'e' | b'E', ..] => true,
-        [b'1'..=b'9', ..] => true,
-        _ => false,
-    };
+    let is_json = matches!(unsigned, [b'0'] | [b'0', b'.' | b'e' | b'E', ..] | [b'1'..=b'9', ..]);
     let point = unsigned.iter().position(|byte| *byte == b'.');
     let has_fraction = point.is_none_or(|at| unsigned.get(at + 1).is_some_and(u8::is_ascii_digit));
     if !is_json || !has_fraction {

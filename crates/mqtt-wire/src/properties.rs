@@ -52,12 +52,11 @@ pub(crate) enum Place {
 const USER_PROPERTY: u8 = 0x26;
 const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
 
-const fn set(ids: &[u8]) -> u64 {
+const fn set(mut ids: &[u8]) -> u64 {
     let mut bits = 0;
-    let mut index = 0;
-    while index < ids.len() {
-        bits |= 1 << ids[index];
-        index += 1;
+    while let [id, rest @ ..] = ids {
+        bits |= 1 << *id;
+        ids = rest;
     }
     bits
 }

@@ -1,6 +1,7 @@
 //! Values that meet conditions, and no others.
 //!
-//! A payload that is no number ([`crate::number`]) is not let through. Of a SenML pack the records of the filter's name that
+//! A payload that is no number ([`crate::number`]) is not let through, unless the only condition is the time between two values: a
+//! switch can be seen at most once a minute, too. Of a SenML pack the records of the filter's name that
 //! meet the conditions go through, resolved, as a pack of their own; the other records do not.
 
 use crate::lens::Seen;
@@ -31,8 +32,21 @@ impl Filter {
             && self.interval_s.is_none_or(|seconds| now >= at.saturating_add(u64::from(seconds) * 1_000))
     }
 
+    /// True if nothing is asked of a value but that it does not come too soon: then it may be of any kind.
+    const fn asks_only_for_time(&self) -> bool {
+        self.field.is_none() && self.above.is_none() && self.below.is_none() && self.dead_band.is_none()
+    }
+
     /// Shows a payload to the filter.
     pub(crate) fn see(&self, passed: &mut Passed, payload: &[u8], now: u64) -> Seen {
+        if self.asks_only_for_time() {
+            // Without a dead band nobody looks at the value before.
+            let passes = self.lets_through(0.0, *passed, now);
+            if passes {
+                *passed = Passed(Some((0.0, now)));
+            }
+            return if passes { Seen::AsIs } else { Seen::Nothing };
+        }
         let mut passes = |value: f64| {
             let passes = self.lets_through(value, *passed, now);
             if passes {
@@ -107,6 +121,21 @@ mod tests {
 
     fn option(range: std::ops::Range<f64>) -> impl Strategy<Value = Option<f64>> {
         prop::option::of(range)
+    }
+
+    #[test]
+    fn whoever_asks_only_for_time_gets_any_kind_of_value() {
+        let rare = Filter { interval_s: Some(60), ..Filter::default() };
+        let mut passed = Passed::default();
+        let seen = |payload: &[u8], at: u64, passed: &mut Passed| {
+            rare.see(passed, payload, at * 1_000) == Seen::AsIs
+        };
+        assert!(seen(b"true", 0, &mut passed));
+        assert!(!seen(b"false", 59, &mut passed));
+        assert!(seen(b"{\"open\":1}", 60, &mut passed));
+        assert!(!seen(b"7", 119, &mut passed));
+        let above = Filter { above: Some(1.0), ..rare };
+        assert!(above.see(&mut Passed::default(), b"true", 0) == Seen::Nothing);
     }
 
     proptest! {

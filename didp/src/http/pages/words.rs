@@ -369,7 +369,7 @@ pub(super) static ENGLISH: Words = Words {
     fact_until_withdrawn: "Until you withdraw it",
     fact_future: Sentence("Also devices that you add later: {}"),
     change_app: "Change what it sees",
-    change_app_hint: "It holds at once. To see more than now, the app has to ask you again.",
+    change_app_hint: "It holds at once. For other channels and devices the app has to ask you again.",
     stays_allowed: Sentence("What {} may see and do"),
     nothing_left: "Nothing would be left. To end an app’s access, withdraw it.",
     fact_names: "Knows your names for the devices",

@@ -42,7 +42,7 @@ pub struct Deployment {
     pub ports: Ports,
     /// Where the secrets lie.
     pub secrets: Secrets,
-    /// Where the DIdP's database goes.
+    /// Where the DIdP's database goes, and what PCMs keep.
     pub data: PathBuf,
     /// Where the launcher puts its socket and those of the PCMs; short, since a socket's path may have 107 bytes only.
     pub run: PathBuf,
@@ -147,7 +147,8 @@ impl Deployment {
             .table("[launcher]")
             .text("runtime", "process")
             .path("socket", &self.run.join("launcher.sock"))
-            .path("dir", &self.run.join("pcm"));
+            .path("dir", &self.run.join("pcm"))
+            .path("state_dir", &self.data.join("pcm-state"));
         let command: Vec<String> = self.pcm.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         toml.texts("pcm_command", &command);
         toml.into_text()

@@ -215,7 +215,9 @@ impl Client {
                     return Err(format!("a subscription was refused with {refused:?}"));
                 }
                 match self.state {
-                    State::Subscribing(missing) if missing > 1 => self.state = State::Subscribing(missing - 1),
+                    State::Subscribing(missing) if missing > 1 => {
+                        self.state = State::Subscribing(missing - 1)
+                    }
                     State::Subscribing(_) => {
                         self.state = State::Ready;
                         tell(Event::Ready);

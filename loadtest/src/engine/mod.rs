@@ -26,12 +26,12 @@ use mio::{Events, Poll, Token};
 use mqtt_wire::{Packet, QoS};
 
 use client::{Client, Event, State};
-use link::{Got, Link};
 pub use link::Target;
+use link::{Got, Link};
 pub use plan::{ClientPlan, Pace, Plan, StreamPlan};
 pub use stamp::{LENGTH as STAMP_LENGTH, Stamp, Stopwatch};
-use stream::{Next, Stream};
 pub use stream::Counts;
+use stream::{Next, Stream};
 use timer::Timer;
 
 const TIMER: Token = Token(usize::MAX);
@@ -212,7 +212,8 @@ impl Engine {
 
     fn open(&mut self, number: usize) -> anyhow::Result<()> {
         let now = self.watch.now();
-        let mut link = Link::open(&self.target).with_context(|| format!("connect to {}", self.target.address))?;
+        let mut link =
+            Link::open(&self.target).with_context(|| format!("connect to {}", self.target.address))?;
         link.register(self.poll.registry(), Token(number))?;
         if let (Some(client), Some(plan)) = (self.clients.get_mut(number), self.plan.clients.get(number)) {
             client.greet(link, plan, &self.plan, now)?;
@@ -464,7 +465,9 @@ impl Engine {
     }
 
     fn feed_stream(&mut self, number: u32) {
-        let Some(stream) = usize::try_from(number).ok().and_then(|at| self.streams.get_mut(at)) else { return };
+        let Some(stream) = usize::try_from(number).ok().and_then(|at| self.streams.get_mut(at)) else {
+            return;
+        };
         stream.hungry = false;
         let publisher = stream.publisher;
         let Some(client) = self.clients.get_mut(publisher) else { return };

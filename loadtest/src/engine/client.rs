@@ -216,7 +216,7 @@ impl Client {
                 }
                 match self.state {
                     State::Subscribing(missing) if missing > 1 => {
-                        self.state = State::Subscribing(missing - 1)
+                        self.state = State::Subscribing(missing - 1);
                     }
                     State::Subscribing(_) => {
                         self.state = State::Ready;

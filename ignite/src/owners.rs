@@ -31,6 +31,8 @@ use control::Control;
 
 /// Time for a PCM to answer on its control connection or to accept a session.
 const PCM_LIMIT: Duration = Duration::from_secs(5);
+/// Waits before each try to reach a PCM that the launcher called ready.
+const RELINK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200)];
 /// Waits between tries to have an erased owner's PCM removed.
 const ERASE_RETRIES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -225,30 +227,37 @@ impl Owners {
                 tracing::info!(event = "pcm_control_lost", %error);
             }
             *link = None;
-            let ready = self.ensure(&owner.name).await?;
-            let failed = |error: std::io::Error| {
-                tracing::error!(event = "pcm_control_failed", %error);
-                Cause::PcmUnavailable
-            };
-            let mut stream = ready.connect().await.map_err(failed)?;
-            stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(failed)?;
-            let control = Control::over(stream);
-            if let Some(claim) = self.claim(&gateway.keys, &owner.name, &list) {
-                control.call(Verb::Claim(claim), PCM_LIMIT).await.map_err(|error| match error.kind() {
-                    // Its own word: what it finds on disk is not this key's or not this PCM's.
-                    std::io::ErrorKind::Other => {
-                        tracing::error!(event = "pcm_state_refused", name = %owner.name, %error);
-                        Cause::PcmUnavailable
-                    }
-                    _ => failed(error),
-                })?;
-            }
-            control.call(grants, PCM_LIMIT).await.map_err(failed)?;
-            *link = Some(Link { ready, control, list });
+            *link = Some(self.link(&gateway.keys, owner, grants, list).await?);
         }
         owner.next_end.store(next_end, Ordering::Release);
         self.overdue().remove(id);
         Ok(())
+    }
+
+    /// A PCM with these grants, started if it does not run. One that dies meanwhile is started anew: a process that was killed
+    /// looks alive for some moments.
+    async fn link(&self, keys: &Keys, owner: &Owner, grants: Verb, list: GrantList) -> Result<Link, Cause> {
+        let claim = self.claim(keys, &owner.name, &list).map(Verb::Claim);
+        for wait in RELINK {
+            sleep(wait).await;
+            let ready = self.ensure(&owner.name).await?;
+            match introduce(&ready, claim.clone(), grants.clone()).await {
+                Ok(control) => return Ok(Link { ready, control, list }),
+                // Its own word: what it finds on disk is not this key's or not this PCM's.
+                Err((Asked::Claim, error)) if error.kind() == std::io::ErrorKind::Other => {
+                    tracing::error!(event = "pcm_state_refused", name = %owner.name, %error);
+                    return Err(Cause::PcmUnavailable);
+                }
+                Err((_, error)) => {
+                    tracing::error!(event = "pcm_control_failed", %error);
+                    // It lives and says no, or nothing.
+                    if matches!(error.kind(), std::io::ErrorKind::Other | std::io::ErrorKind::TimedOut) {
+                        return Err(Cause::PcmUnavailable);
+                    }
+                }
+            }
+        }
+        Err(Cause::PcmUnavailable)
     }
 
     /// What a PCM that keeps its state must hear first. Without the DIdP's share nothing can be said: a PCM that was told by another
@@ -344,6 +353,31 @@ impl Owners {
     fn overdue(&self) -> MutexGuard<'_, HashSet<OwnerId>> {
         self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was said to a PCM when it failed.
+enum Asked {
+    /// Whose it is.
+    Claim,
+    /// Anything else.
+    Other,
+}
+
+/// A control connection on which the PCM took claim and grants.
+async fn introduce(
+    ready: &Ready,
+    claim: Option<Verb>,
+    grants: Verb,
+) -> Result<Control, (Asked, std::io::Error)> {
+    let other = |error| (Asked::Other, error);
+    let mut stream = ready.connect().await.map_err(other)?;
+    stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(other)?;
+    let control = Control::over(stream);
+    if let Some(claim) = claim {
+        control.call(claim, PCM_LIMIT).await.map_err(|error| (Asked::Claim, error))?;
+    }
+    control.call(grants, PCM_LIMIT).await.map_err(other)?;
+    Ok(control)
 }
 
 /// What the DIdP says is granted now.

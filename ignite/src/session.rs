@@ -168,10 +168,17 @@ async fn connect_pcm(
     client: &str,
     hello: &[u8],
 ) -> Result<(UnixStream, BytesMut, BytesMut), Cause> {
-    let mut pcm = gateway.owners.open(gateway, didp, grant, client).await?;
-    let accepted = timeout(PCM_CONNACK, connack(&mut pcm, hello)).await;
-    let (connack, rest) = accepted.map_err(|_| Cause::PcmUnavailable)??;
-    Ok((pcm, connack, rest))
+    let mut is_again = false;
+    loop {
+        let mut pcm = gateway.owners.open(gateway, didp, grant, client).await?;
+        match timeout(PCM_CONNACK, connack(&mut pcm, hello)).await {
+            Ok(Ok((connack, rest))) => return Ok((pcm, connack, rest)),
+            // One that died at this moment took the connection with it; it answered nothing, so that the next one may be asked.
+            Ok(Err(_)) if !is_again => is_again = true,
+            Ok(Err(cause)) => return Err(cause),
+            Err(_) => return Err(Cause::PcmUnavailable),
+        }
+    }
 }
 
 fn refused_as_unknown(connack: &[u8], version: Version) -> bool {

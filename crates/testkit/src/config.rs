@@ -69,6 +69,12 @@ impl Deployment {
         format!("http://{}:{}", self.host, self.ports.idp)
     }
 
+    /// Where PCMs keep their state, a directory each.
+    #[must_use]
+    pub fn pcm_state(&self) -> PathBuf {
+        self.data.join("pcm-state")
+    }
+
     /// `didp.toml`.
     #[must_use]
     pub fn didp_toml(&self) -> String {
@@ -148,7 +154,7 @@ impl Deployment {
             .text("runtime", "process")
             .path("socket", &self.run.join("launcher.sock"))
             .path("dir", &self.run.join("pcm"))
-            .path("state_dir", &self.data.join("pcm-state"));
+            .path("state_dir", &self.pcm_state());
         let command: Vec<String> = self.pcm.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         toml.texts("pcm_command", &command);
         toml.into_text()

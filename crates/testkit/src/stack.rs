@@ -150,6 +150,29 @@ impl Stack {
         self.ready().await
     }
 
+    /// Kills every PCM of this stack with SIGKILL; answers how many there were.
+    ///
+    /// # Errors
+    /// The processes cannot be listed, or not killed.
+    pub fn kill_pcms(&self) -> anyhow::Result<usize> {
+        let state = self.deployment.pcm_state();
+        let mut killed = 0;
+        for process in std::fs::read_dir("/proc").context("list processes")? {
+            let process = process?;
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+            // One that has ended meanwhile has no command line.
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let mut arguments =
+                command.split(|byte| *byte == 0).filter_map(|argument| std::str::from_utf8(argument).ok());
+            if arguments.any(|argument| Path::new(argument).parent() == Some(&state)) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill a PCM")?;
+                killed += 1;
+            }
+        }
+        Ok(killed)
+    }
+
     async fn ready(&self) -> anyhow::Result<()> {
         for part in [&self.didp, &self.ignite, &self.launcher, &self.provider] {
             ensure!(!part.task.is_finished(), "{} ended at once", part.name);

@@ -108,7 +108,7 @@ impl Programs {
         let output = Command::new(program).arg(argument).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
-        Some(if system == System::Oauthing { format!("pcm {line}") } else { line })
+        Some(line.replace("pcm: ", "pcm "))
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Run {
     /// Seconds that one run is measured; by default 2, with --quick 0.2.
     #[arg(long, value_parser = seconds)]
     pub seconds: Option<Duration>,
-    /// What is measured; by default all three.
+    /// What is measured; by default all three, rumqttd if it was built.
     #[arg(long, value_delimiter = ',')]
     pub systems: Vec<System>,
     /// Only cases whose label contains this, for example `pairs50-q1`.
@@ -98,7 +98,11 @@ impl Run {
         let time = self.seconds.unwrap_or(usual);
         let mut systems = self.systems.clone();
         if systems.is_empty() {
-            systems = vec![System::Oauthing, System::Mosquitto, System::Rumqttd];
+            systems = vec![System::Oauthing, System::Mosquitto];
+            match programs.ensure(System::Rumqttd) {
+                Ok(()) => systems.push(System::Rumqttd),
+                Err(error) => eprintln!("loadtest: without rumqttd: {error}"),
+            }
         }
         Ok(Settings {
             quick: self.quick,

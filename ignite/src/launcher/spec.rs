@@ -1,7 +1,7 @@
 //! The container of a PCM as pure data: name, image and place in, the whole of Docker's request out.
 //!
 //! Every setting is compiled in. What is not written here, Docker's default stands: its seccomp profile above all, which is
-//! kept. Talking to the engine is left to `docker`.
+//! kept, and on top of which the PCM puts its own, so that it can open no third file in the directory of its state. Talking to the engine is left to `docker`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -68,7 +68,13 @@ pub(super) fn pcm_uid(name: &PcmName) -> u32 {
 /// The container of `name`, made from the image with the id `image`.
 pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
     let uid = pcm_uid(name);
-    let mut command = vec!["--dir".into(), INSIDE.into(), "--peer-uid".into(), place.peer_uid.to_string()];
+    let mut command = vec![
+        "--dir".into(),
+        INSIDE.into(),
+        "--peer-uid".into(),
+        place.peer_uid.to_string(),
+        "--sandbox".into(),
+    ];
     if place.host_state_dir.is_some() {
         command.extend(["--state-dir".into(), STATE_INSIDE.into()]);
     }
@@ -227,8 +233,8 @@ mod tests {
             let limit = limits.into_iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
             (limit.hard.unwrap(), host.mounts.unwrap().len(), body.cmd.unwrap().len())
         };
-        assert_eq!(file(&place()), (48 << 20, 2, 6));
-        assert_eq!(file(&Place { host_state_dir: None, ..place() }), (0, 1, 4));
+        assert_eq!(file(&place()), (48 << 20, 2, 7));
+        assert_eq!(file(&Place { host_state_dir: None, ..place() }), (0, 1, 5));
     }
 
     #[test]

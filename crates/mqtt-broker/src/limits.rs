@@ -57,6 +57,11 @@ pub struct Limits {
     pub unattended_ms: u64,
     /// From accepting a connection to the end of its CONNECT, in milliseconds; then it is closed.
     pub handshake_ms: u64,
+    /// From the first byte of a later packet to its last, in milliseconds; then the connection ends with 0x8D. While the
+    /// broker itself does not read, see [`Self::output`], the time stands still.
+    pub packet_ms: u64,
+    /// How long a client may take no byte of what is to be written to it, in milliseconds; then the connection ends.
+    pub stall_ms: u64,
 }
 
 const DAY: u32 = 24 * 60 * 60;
@@ -94,6 +99,8 @@ impl Limits {
         session_expiry: 7 * DAY,
         unattended_ms: 300_000,
         handshake_ms: 10_000,
+        packet_ms: 30_000,
+        stall_ms: 60_000,
     };
 
     /// For a plain broker that has a machine's memory.
@@ -119,5 +126,7 @@ impl Limits {
         session_expiry: 7 * DAY,
         unattended_ms: 300_000,
         handshake_ms: 10_000,
+        packet_ms: 60_000,
+        stall_ms: 60_000,
     };
 }

@@ -6,8 +6,9 @@
 //!
 //! Every connection reads into one shared buffer and keeps only an incomplete packet for itself. What a turn produces
 //! for a connection is written in one go. A connection whose peer does not read is not read from either, and one that
-//! does not introduce itself in time is closed. Who may come in is the door's business too.
+//! does not introduce itself in time is closed, and so are those that owe the rest of a packet, or reading, for too long. Who may come in is the door's business too.
 
+mod deadlines;
 mod door;
 mod peer;
 
@@ -20,7 +21,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use peer::{Peer, Progress, Socket, Stage};
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -76,6 +77,8 @@ pub struct Server<D> {
     /// Connections to be closed at a time, oldest first: those that must introduce themselves, and those that linger.
     introductions: VecDeque<(u64, usize, u64)>,
     lingering: VecDeque<(u64, usize, u64)>,
+    /// Connections that may owe something, with a time before which nothing of it is due.
+    deadlines: BTreeSet<(u64, usize)>,
     serial: u64,
     buffer: Vec<u8>,
     began: Instant,
@@ -102,6 +105,7 @@ impl<D: Door> Server<D> {
             outgoing: Vec::new(),
             introductions: VecDeque::new(),
             lingering: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             serial: 0,
             buffer: vec![0; BUFFER],
             began: Instant::now(),
@@ -194,6 +198,7 @@ impl<D: Door> Server<D> {
             self.broker.next_tick(),
             self.introductions.front().map(|first| first.0),
             self.lingering.front().map(|first| first.0),
+            self.deadlines.first().map(|first| first.0),
             self.accept_at,
             self.ends_at,
         ];
@@ -259,6 +264,7 @@ impl<D: Door> Server<D> {
                 self.drop_peer(slot, now);
             }
         }
+        self.collect(now);
     }
 
     /// Writes what there was to write when this turn was committed. What the writing itself makes room for waits for
@@ -353,6 +359,9 @@ impl<D: Door> Server<D> {
             Stage::Control => peer.output.is_empty(),
             Stage::Unknown | Stage::Lingering => true,
         };
+        if wanted && peer.paused {
+            peer.excuse(now);
+        }
         peer.paused = peer.readable && !wanted;
         if !peer.readable || !wanted {
             return 0;
@@ -365,7 +374,10 @@ impl<D: Door> Server<D> {
                 self.arrived(slot, count, now);
                 count
             }
-            Progress::Blocked => 0,
+            Progress::Blocked => {
+                self.remember(slot);
+                0
+            }
             Progress::Ended => {
                 self.drop_peer(slot, now);
                 0
@@ -382,6 +394,8 @@ impl<D: Door> Server<D> {
             Stage::Client if peer.input.is_empty() => {
                 let used = feed(&mut self.broker, slot, bytes, now);
                 peer.input.extend_from_slice(bytes.get(used..).unwrap_or_default());
+                peer.owes_packet(true, now);
+                self.remember(slot);
             }
             Stage::Unknown => {
                 peer.input.extend_from_slice(bytes);
@@ -401,6 +415,8 @@ impl<D: Door> Server<D> {
             Stage::Client => {
                 let used = feed(&mut self.broker, slot, &peer.input, now);
                 peer.used(used);
+                peer.owes_packet(used > 0, now);
+                self.remember(slot);
             }
             Stage::Control => self.control(slot, now),
             Stage::Unknown | Stage::Lingering => {}
@@ -452,6 +468,8 @@ impl<D: Door> Server<D> {
             },
         };
         peer.writable &= written == length;
+        let owes = peer.stage == Stage::Client && written < length;
+        peer.owes_room(written > 0, owes, now);
         if written > 0 && peer.stage == Stage::Client {
             self.broker.written(slot, written, now);
         } else {
@@ -462,6 +480,9 @@ impl<D: Door> Server<D> {
         }
         if peer.paused && (written > 0 || length == 0) {
             self.make_ready(slot);
+        }
+        if owes {
+            self.remember(slot);
         }
     }
 
@@ -490,6 +511,7 @@ impl<D: Door> Server<D> {
         let Some(mut peer) = self.peers.try_remove(slot) else { return };
         // Closing the socket takes it out of the poll anyway; there is nothing to do about an error.
         let _closed_anyway = self.poll.registry().deregister(peer.socket.source());
+        self.forgive(slot, &peer);
         self.left(slot, peer.stage, now);
     }
 

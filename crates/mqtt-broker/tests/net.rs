@@ -3,14 +3,15 @@
 use mqtt_broker::net::{Admission, Answer, Door, Plain, Server, Unwelcome};
 use mqtt_broker::{Broker, Limits, Policy};
 use mqtt_wire::{
-    Connect, Filters, Packet, Properties, Publish, QoS, Subscribe, Subscription, Version, frame_len,
+    Connect, Filters, Packet, Properties, Property, Publish, QoS, Subscribe, Subscription, Version, Will,
+    frame_len,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,22 +54,41 @@ impl Running {
     }
 
     fn client(&self, name: &str) -> TcpStream {
+        self.introduced(connect(name)).0
+    }
+
+    /// A connection, and whether its session was there before.
+    fn introduced(&self, connect: Connect<'_>) -> (TcpStream, bool) {
         let mut stream = self.open();
-        let connect = Connect {
-            version: Version::V5,
-            clean_start: true,
-            keep_alive: 0,
-            properties: Properties::EMPTY,
-            client_id: name,
-            will: None,
-            username: None,
-            password: None,
-        };
         send(&mut stream, &Packet::Connect(connect));
-        assert_eq!(receive(&mut stream).expect("a CONNACK")[0], 0x20);
-        stream
+        let frame = receive(&mut stream).expect("a CONNACK");
+        match Packet::decode(&frame, Version::V5) {
+            Ok(Packet::ConnAck(ack)) if ack.reason.is_success() => (stream, ack.session_present),
+            other => panic!("{other:?}"),
+        }
     }
 }
+
+fn connect(name: &str) -> Connect<'_> {
+    Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive: 0,
+        properties: Properties::EMPTY,
+        client_id: name,
+        will: None,
+        username: None,
+        password: None,
+    }
+}
+
+const WILL: Will<'_> = Will {
+    qos: QoS::AtMostOnce,
+    retain: false,
+    properties: Properties::EMPTY,
+    topic: "will",
+    payload: b"gone",
+};
 
 fn send(stream: &mut TcpStream, packet: &Packet<'_>) {
     stream.write_all(&packet.to_vec(Version::V5)).expect("it takes the packet");
@@ -121,6 +141,69 @@ fn who_does_not_introduce_himself_is_closed() {
     let mut slow = server.open();
     slow.write_all(&[0x10]).expect("one byte");
     assert_eq!(receive(&mut slow), None);
+    server.stop();
+}
+
+#[test]
+fn a_packet_once_begun_must_end_in_time() {
+    let mut server = Running::start(Limits { packet_ms: 1_000, ..Limits::PLAIN });
+    let mut watcher = server.client("watcher");
+    subscribe(&mut watcher, "#", QoS::AtMostOnce);
+    let (mut slow, _) = server.introduced(Connect { will: Some(WILL), ..connect("slow") });
+    let packet = publish("a", &[7; 10_000], QoS::AtMostOnce).to_vec(Version::V5);
+    // Each of these is in time, together they are not: the time is a packet's.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1_500) {
+        let (first, rest) = packet.split_at(1_000);
+        slow.write_all(first).expect("it takes the start");
+        slow.write_all(&[rest, &packet[..1]].concat()).expect("it takes the rest and the next start");
+        assert!(receive(&mut watcher).expect("the message").ends_with(&[7; 100]));
+        slow.write_all(&packet[1..]).expect("it takes the rest");
+        assert!(receive(&mut watcher).expect("the message").ends_with(&[7; 100]));
+    }
+    // A byte at a time until the connection is over.
+    slow.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
+    let mut last_words = Vec::new();
+    let mut bytes = packet.iter();
+    let mut chunk = [0; 64];
+    loop {
+        match slow.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => last_words.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(_) => {
+                let byte = bytes.next().expect("cut before the packet is whole");
+                let _over_is_seen_when_reading = slow.write_all(&[*byte]);
+            }
+        }
+    }
+    assert_eq!(last_words, [0xE0, 1, 0x8D]);
+    assert!(receive(&mut watcher).expect("the will").ends_with(b"gone"));
+    send(&mut watcher, &Packet::PingReq);
+    assert_eq!(receive(&mut watcher).as_deref(), Some(&[0xD0, 0][..]), "silence between packets is no debt");
+    server.stop();
+}
+
+#[test]
+fn who_reads_nothing_for_too_long_is_cut_and_keeps_its_session() {
+    let mut server = Running::start(Limits { stall_ms: 300, ..Limits::PLAIN });
+    let mut watcher = server.client("watcher");
+    subscribe(&mut watcher, "will", QoS::AtMostOnce);
+    let kept = [Property::SessionExpiryInterval(60)];
+    let keeping = Connect { properties: Properties::list(&kept), clean_start: false, ..connect("stalled") };
+    let (mut stalled, present) = server.introduced(Connect { will: Some(WILL), ..keeping });
+    assert!(!present);
+    subscribe(&mut stalled, "flood", QoS::AtLeastOnce);
+    let mut publisher = server.client("publisher");
+    let payload = vec![7; 60_000];
+    for _ in 0..300 {
+        send(&mut publisher, &publish("flood", &payload, QoS::AtLeastOnce));
+        assert_eq!(receive(&mut publisher).expect("a PUBACK")[0], 0x40);
+    }
+    assert!(receive(&mut watcher).expect("the will").ends_with(b"gone"));
+    let (_again, present) = server.introduced(keeping);
+    assert!(present, "the session stayed");
+    drop(stalled);
     server.stop();
 }
 

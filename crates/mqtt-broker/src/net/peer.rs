@@ -1,5 +1,6 @@
 //! One socket: reading and writing without blocking.
 
+use super::deadlines::Debts;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use std::io::{self, ErrorKind, Read, Write};
@@ -93,13 +94,14 @@ pub(super) struct Peer {
     pub(super) closing: bool,
     /// Will be closed at a set time.
     pub(super) doomed: bool,
+    pub(super) debts: Debts,
 }
 
 /// An empty input keeps at most this much memory.
 const KEPT_CAPACITY: usize = 1 << 10;
 
 impl Peer {
-    pub(super) const fn new(socket: Socket, serial: u64) -> Peer {
+    pub(super) fn new(socket: Socket, serial: u64) -> Peer {
         Peer {
             socket,
             stage: Stage::Unknown,
@@ -114,6 +116,7 @@ impl Peer {
             outgoing: false,
             closing: false,
             doomed: false,
+            debts: Debts::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The project's chores: `cargo xtask test` is the one test command, `cargo xtask images` builds what Compose runs,
-//! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker.
+//! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker,
+//! `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
@@ -46,6 +47,15 @@ enum Chore {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// An owner's broker under everything at once, and whether its memory stays flat; Linux and root only.
+    Soak {
+        /// How long, the first two minutes not counted.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Builds the images of the Compose deployment.
     Images,
     /// Checks licences, sources and advisories of all dependencies with cargo-deny; not part of `test`.
@@ -60,6 +70,7 @@ fn main() -> ExitCode {
         }
         Chore::Test { all, only, .. } => suites::test(all, &only),
         Chore::Fuzz { seconds, packets, seed } => suites::fuzz(seconds, packets, seed).map(|()| true),
+        Chore::Soak { minutes, seed } => suites::soak(minutes, seed).map(|()| true),
         Chore::Images => stack::build("oauthing").map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),
     };

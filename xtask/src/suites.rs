@@ -148,6 +148,18 @@ pub(crate) fn fuzz(seconds: Option<u64>, packets: Option<u64>, seed: u64) -> any
     Run::new(cargo(), &[&run[..], &[bound, &number, "--seed", &seed]].concat()).go()
 }
 
+/// Runs `pcm/examples/soak` against the program as it is shipped.
+///
+/// # Errors
+/// Memory that grows, a client that is cut at the wrong time, or a broker that ends.
+pub(crate) fn soak(minutes: f64, seed: u64) -> anyhow::Result<()> {
+    let (minutes, seed) = (minutes.to_string(), seed.to_string());
+    let program = ["--locked", "--quiet", "--profile", "pcm", "-p", "pcm"];
+    Run::new(cargo(), &[&["build"], &program[..], &["--bin", "pcm"]].concat()).go()?;
+    let run = [&["run"], &program[..], &["--example", "soak", "--", "--minutes", &minutes, "--seed", &seed]];
+    Run::new(cargo(), &run.concat()).go()
+}
+
 fn node() -> anyhow::Result<()> {
     for dir in ["samples/idp", "samples/tpa/web"] {
         npm_ci(dir)?;

@@ -4,8 +4,8 @@ use crate::chance::Chance;
 use crate::client::Client;
 use crate::owner::Owner;
 use mqtt_wire::{
-    Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe, Subscription,
-    TopicFilters, Unsubscribe, Version, Will,
+    Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
+    Subscription, TopicFilters, Unsubscribe, Version, Will,
 };
 use pcm_wire::{Grant, Preamble, Rule, View};
 use std::collections::BTreeMap;
@@ -170,7 +170,8 @@ impl Churn {
 
     /// Anybody whose grant's name begins so.
     fn somebody(&mut self, role: &str) -> Option<usize> {
-        let some: Vec<usize> = (0..self.clients.len()).filter(|&at| self.clients[at].sid.starts_with(role)).collect();
+        let some: Vec<usize> =
+            (0..self.clients.len()).filter(|&at| self.clients[at].sid.starts_with(role)).collect();
         (!some.is_empty()).then(|| self.chance.of(&some))
     }
 
@@ -180,13 +181,19 @@ impl Churn {
         let client = &mut self.clients[at];
         let packet_id = client.next_id();
         let filter = match client.sid.strip_prefix("dev") {
-            Some(number) => chance.of(&["c/L#/heater", "c/L#/#", "s/L#/delta"]).replace("L#", &format!("L{number}")),
+            Some(number) => {
+                chance.of(&["c/L#/heater", "c/L#/#", "s/L#/delta"]).replace("L#", &format!("L{number}"))
+            }
             None => chance.of(&FILTERS).to_owned(),
         };
         if chance.one_in(3) {
             let list = [filter.as_str()];
             let filters = TopicFilters::list(&list);
-            return client.send(&Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::EMPTY, filters }));
+            return client.send(&Packet::Unsubscribe(Unsubscribe {
+                packet_id,
+                properties: Properties::EMPTY,
+                filters,
+            }));
         }
         let list = [Subscription::new(&filter, chance.of(&QOS))];
         let identifier = [Property::SubscriptionIdentifier(chance.below(100) as u32 + 1)];

@@ -52,7 +52,11 @@ impl Debts {
             } else {
                 let list = [Subscription::new("d/#", QoS::AtMostOnce)];
                 let (packet_id, properties) = (1, Properties::EMPTY);
-                client.send(&Packet::Subscribe(Subscribe { packet_id, properties, filters: Filters::list(&list) }));
+                client.send(&Packet::Subscribe(Subscribe {
+                    packet_id,
+                    properties,
+                    filters: Filters::list(&list),
+                }));
                 None
             };
             self.open.push(Debtor { client, since: now, packet });

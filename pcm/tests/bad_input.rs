@@ -1,59 +1,75 @@
 //! Clients that flood, stall, half-close or send a byte a second, against the real process: each is cut or held back by a
-//! limit, two that behave are served meanwhile, and the process stays small.
+//! limit, two that behave are served meanwhile, and the process stays small. An owner's broker and a plain one alike, where
+//! the plain one has the same limit or one that can be reached.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is to do")]
 
 mod common;
 
 use common::control::{Control, app, device};
 use common::{PATIENCE, Pcm, message, plain_connect};
-use mqtt_wire::{Packet, Properties, Property, Publish, QoS, ReasonCode, Version, frame_len};
+use mqtt_wire::{
+    Filters, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe, Subscription, Version,
+    frame_len,
+};
 use pcm_wire::{Grant, Preamble, Rule, View};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A message between two that behave takes no longer, however busy the machine.
 const BOUND: Duration = Duration::from_secs(2);
-/// More than everything that the limits allow one grant, with room for the allocator.
-const MEMORY_KB: u64 = 48 << 10;
+/// What differs between an owner's broker and a plain one (`pcm --listen`).
+struct Mode {
+    /// More than everything that the limits allow one client's doings here, with room for the allocator.
+    memory_kb: u64,
+    receive_maximum: u16,
+    levels: usize,
+}
 
-struct Owner {
+const PERSONAL: Mode = Mode { memory_kb: 48 << 10, receive_maximum: 32, levels: 32 };
+const PLAIN: Mode = Mode { memory_kb: 96 << 10, receive_maximum: 1_000, levels: 200 };
+
+/// Where clients connect to, and what must live as long.
+enum Place {
+    Personal { socket: PathBuf, _control: Box<Control>, _directory: tempfile::TempDir },
+    Plain(SocketAddr),
+}
+
+struct Broker {
     pcm: Pcm,
-    socket: PathBuf,
-    _control: Control,
-    _directory: tempfile::TempDir,
-    thermostat: Raw,
-    chart: Raw,
+    mode: Mode,
+    place: Place,
+    /// Two that behave.
+    pair: Option<(Raw, Raw)>,
     sent: u32,
+}
+
+trait Socket: Read + Write {
+    fn end_writing(&self);
+}
+
+impl Socket for UnixStream {
+    fn end_writing(&self) {
+        self.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl Socket for TcpStream {
+    fn end_writing(&self) {
+        self.shutdown(Shutdown::Write).unwrap();
+    }
 }
 
 /// A connection whose every read and write returns soon.
 struct Raw {
-    stream: UnixStream,
+    stream: Box<dyn Socket>,
     buffer: Vec<u8>,
 }
 
 impl Raw {
-    fn open(socket: &Path, sid: &str) -> Raw {
-        let stream = UnixStream::connect(socket).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-        let mut raw = Raw { stream, buffer: Vec::new() };
-        raw.send(&Preamble::Session { sid: sid.into(), client: sid.into() }.to_bytes());
-        raw
-    }
-
-    fn client(socket: &Path, sid: &str, keep_alive: u16) -> Raw {
-        let mut raw = Raw::open(socket, sid);
-        let connect = mqtt_wire::Connect { keep_alive, ..plain_connect(sid, Version::V5) };
-        raw.send(&Packet::Connect(connect).to_vec(Version::V5));
-        assert_eq!(raw.packet().expect("a CONNACK")[0], 0x20);
-        raw
-    }
-
     /// Sends what the peer takes; false if it did not take everything, or is gone.
     fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
@@ -104,8 +120,8 @@ impl Raw {
     }
 }
 
-impl Owner {
-    fn new() -> Owner {
+impl Broker {
+    fn personal() -> Broker {
         let directory = tempfile::tempdir().unwrap();
         let (pcm, socket) = Pcm::inherited(directory.path(), &["--sandbox"]);
         let mut control = Control::open(&socket);
@@ -119,47 +135,117 @@ impl Owner {
         let good = Grant::Device { sid: "good".into(), label: "G".into() };
         let watch = Grant::App { sid: "watch".into(), rules: vec![rule], key: None };
         control.grant(1, vec![device(), app(&["t"], &[]), good, watch]);
-        let thermostat = Raw::client(&socket, "good", 0);
-        let mut chart = Raw::client(&socket, "watch", 0);
-        subscribe(&mut chart, "d/#");
-        Owner { pcm, socket, _control: control, _directory: directory, thermostat, chart, sent: 0 }
+        let place = Place::Personal { socket, _control: Box::new(control), _directory: directory };
+        Broker::with_pair(pcm, PERSONAL, place)
+    }
+
+    fn plain() -> Broker {
+        let (pcm, address) = Pcm::plain(&["--sandbox"]);
+        Broker::with_pair(pcm, PLAIN, Place::Plain(address))
+    }
+
+    fn with_pair(pcm: Pcm, mode: Mode, place: Place) -> Broker {
+        let mut broker = Broker { pcm, mode, place, pair: None, sent: 0 };
+        let thermostat = broker.client("good", 0);
+        let mut chart = broker.client("watch", 0);
+        subscribe(&mut chart, "d/G/#");
+        broker.pair = Some((thermostat, chart));
+        broker
+    }
+
+    /// A connection that has said nothing.
+    fn connected(&self) -> Raw {
+        let soon = Some(Duration::from_millis(50));
+        let stream: Box<dyn Socket> = match &self.place {
+            Place::Personal { socket, .. } => {
+                let stream = UnixStream::connect(socket).unwrap();
+                stream.set_read_timeout(soon).and_then(|()| stream.set_write_timeout(soon)).unwrap();
+                Box::new(stream)
+            }
+            Place::Plain(address) => {
+                let stream = TcpStream::connect(address).unwrap();
+                stream.set_read_timeout(soon).and_then(|()| stream.set_write_timeout(soon)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                Box::new(stream)
+            }
+        };
+        Raw { stream, buffer: Vec::new() }
+    }
+
+    /// A connection that may send its CONNECT.
+    fn open(&self, sid: &str) -> Raw {
+        let mut raw = self.connected();
+        if let Place::Personal { .. } = self.place {
+            raw.send(&Preamble::Session { sid: sid.into(), client: sid.into() }.to_bytes());
+        }
+        raw
+    }
+
+    fn client(&self, sid: &str, keep_alive: u16) -> Raw {
+        let mut raw = self.open(sid);
+        let connect = mqtt_wire::Connect { keep_alive, ..plain_connect(sid, Version::V5) };
+        raw.send(&Packet::Connect(connect).to_vec(Version::V5));
+        assert_eq!(raw.packet().expect("a CONNACK")[0], 0x20);
+        raw
     }
 
     /// A message between the two that behave arrives in time, and memory is bounded.
     fn is_well(&mut self) {
         self.sent += 1;
         let (payload, began) = (self.sent.to_string(), Instant::now());
-        assert!(self.thermostat.publish(message("d/G/t", &payload, QoS::AtMostOnce, 0)));
-        let frame = self.chart.packet().expect("the message");
+        let (thermostat, chart) = self.pair.as_mut().expect("they were there first");
+        assert!(thermostat.publish(message("d/G/t", &payload, QoS::AtMostOnce, 0)));
+        let frame = chart.packet().expect("the message");
         assert!(frame.ends_with(payload.as_bytes()), "{frame:02X?}");
         assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pcm.child.id())).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line VmRSS");
         let kilobytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(kilobytes < MEMORY_KB, "{kilobytes} kB");
+        assert!(kilobytes < self.mode.memory_kb, "{kilobytes} kB");
     }
 }
 
 /// Subscribes with QoS 1 and answers the reason code.
 fn subscribe(client: &mut Raw, filter: &str) -> u8 {
-    let mut body = vec![0, 1, 0];
-    body.extend((filter.len() as u16).to_be_bytes());
-    body.extend(filter.as_bytes());
-    body.push(1);
-    let mut frame = vec![0x82, body.len() as u8];
-    frame.append(&mut body);
-    assert!(client.send(&frame));
+    let list = [Subscription::new(filter, QoS::AtLeastOnce)];
+    let filters = Filters::list(&list);
+    let packet = Packet::Subscribe(Subscribe { packet_id: 1, properties: Properties::EMPTY, filters });
+    assert!(client.send(&packet.to_vec(Version::V5)));
     *client.packet().expect("a SUBACK").last().unwrap()
 }
 
-#[test]
-fn a_reader_that_stalls_and_a_flood_towards_it() {
-    let mut owner = Owner::new();
-    let mut stalled = Raw::client(&owner.socket, "app", 0);
+macro_rules! tests {
+    ($mode:ident: $($name:ident),+) => {
+        mod $mode {
+            use super::Broker;
+            $(#[test]
+            fn $name() {
+                super::$name(Broker::$mode());
+            })+
+        }
+    };
+}
+
+tests!(personal:
+    a_reader_that_stalls_and_a_flood_towards_it,
+    who_does_not_read_acknowledgements_is_not_read_from,
+    subscriptions_end_at_their_limit_and_one_retained_topic_does_not_add_up,
+    protocol_abuse_has_the_standards_codes,
+    a_flood_of_connections_ends_at_the_grants_limit,
+    who_is_slow_is_cut_in_time);
+
+tests!(plain:
+    a_reader_that_stalls_and_a_flood_towards_it,
+    who_does_not_read_acknowledgements_is_not_read_from,
+    protocol_abuse_has_the_standards_codes,
+    who_is_slow_is_cut_in_time);
+
+fn a_reader_that_stalls_and_a_flood_towards_it(mut broker: Broker) {
+    let mut stalled = broker.client("app", 0);
     subscribe(&mut stalled, "d/L/t");
     let payload = "x".repeat(8_000);
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let mut flood = Raw::client(&owner.socket, "dev", 0);
+        let mut flood = broker.client("dev", 0);
         for number in 1..=2_000u16 {
             // Acknowledgements are read here; the stalled one reads nothing.
             assert!(flood.publish(message("d/L/t", &payload, qos, number)));
@@ -167,101 +253,90 @@ fn a_reader_that_stalls_and_a_flood_towards_it() {
                 flood.acknowledged();
             }
             if number % 500 == 0 {
-                owner.is_well();
+                broker.is_well();
             }
         }
     }
-    owner.is_well();
+    broker.is_well();
 }
 
-#[test]
-fn who_does_not_read_acknowledgements_is_not_read_from() {
-    let mut owner = Owner::new();
-    let mut deaf = Raw::client(&owner.socket, "dev", 0);
+fn who_does_not_read_acknowledgements_is_not_read_from(mut broker: Broker) {
+    let mut deaf = broker.client("dev", 0);
     let publish = Packet::Publish(message("d/L/t", "1", QoS::AtLeastOnce, 1)).to_vec(Version::V5);
     let many = publish.repeat(1_000);
     let taken = (0..10_000).take_while(|_| deaf.send(&many)).count();
     assert!(taken < 10_000, "it went on reading");
-    owner.is_well();
+    broker.is_well();
 }
 
-#[test]
-fn subscriptions_end_at_their_limit_and_one_retained_topic_does_not_add_up() {
-    let mut owner = Owner::new();
-    let mut reader = Raw::client(&owner.socket, "app", 0);
+fn subscriptions_end_at_their_limit_and_one_retained_topic_does_not_add_up(mut broker: Broker) {
+    let mut reader = broker.client("app", 0);
     let codes: Vec<u8> = (0..120).map(|number| subscribe(&mut reader, &format!("d/L/{number}"))).collect();
     assert!(codes[..100].iter().all(|code| *code == 1) && codes[100..].iter().all(|code| *code == 0x97));
-    let mut writer = Raw::client(&owner.socket, "dev", 0);
+    let mut writer = broker.client("dev", 0);
     let payload = "x".repeat(200_000);
     for number in 1..=40 {
         let kept = Publish { retain: true, ..message("d/L/t", &payload, QoS::AtLeastOnce, number) };
         assert!(writer.publish(kept));
         assert!(writer.acknowledged().is_success(), "it is replaced");
     }
-    owner.is_well();
+    broker.is_well();
 }
 
-#[test]
-fn protocol_abuse_has_the_standards_codes() {
-    let mut owner = Owner::new();
-    let deep = format!("d/L/{}", "a/".repeat(40));
+fn protocol_abuse_has_the_standards_codes(mut broker: Broker) {
+    let deep = format!("d/L/{}", "a/".repeat(broker.mode.levels));
     let aliased = [Property::TopicAlias(11)];
-    let mut client = Raw::client(&owner.socket, "dev", 0);
+    let mut client = broker.client("dev", 0);
     client.publish(message(&deep, "1", QoS::AtLeastOnce, 1));
     assert_eq!(client.reason(), Some(ReasonCode::TOPIC_NAME_INVALID));
-    assert_eq!(subscribe(&mut Raw::client(&owner.socket, "app", 0), &deep), 0x8F);
+    assert_eq!(subscribe(&mut broker.client("app", 0), &deep), 0x8F);
 
-    let mut client = Raw::client(&owner.socket, "dev", 0);
+    let mut client = broker.client("dev", 0);
     client.publish(Publish {
         properties: Properties::list(&aliased),
         ..message("d/L/t", "1", QoS::AtMostOnce, 0)
     });
     assert_eq!(client.reason(), Some(ReasonCode::TOPIC_ALIAS_INVALID));
 
-    let mut client = Raw::client(&owner.socket, "dev", 0);
-    for number in 1..=33 {
+    let mut client = broker.client("dev", 0);
+    for number in 1..=broker.mode.receive_maximum + 1 {
         client.publish(message("d/L/t", "1", QoS::ExactlyOnce, number));
     }
     assert_eq!(client.reason(), Some(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED));
 
-    let mut client = Raw::client(&owner.socket, "dev", 0);
+    let mut client = broker.client("dev", 0);
     client.send(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]);
     assert_eq!(client.reason(), Some(ReasonCode::PACKET_TOO_LARGE));
-    let mut client = Raw::open(&owner.socket, "dev");
+    let mut client = broker.open("dev");
     client.send(&[0x10, 0xFF, 0xFF, 0xFF, 0x7F]);
     assert_eq!(client.reason(), None, "closed without a word before CONNECT");
 
-    let mut client = Raw::client(&owner.socket, "dev", 0);
-    client.stream.shutdown(Shutdown::Write).unwrap();
+    let mut client = broker.client("dev", 0);
+    client.stream.end_writing();
     assert_eq!(client.packet(), None, "half-closed is closed");
-    owner.is_well();
+    broker.is_well();
 }
 
-#[test]
-fn a_flood_of_connections_ends_at_the_grants_limit() {
-    let mut owner = Owner::new();
+fn a_flood_of_connections_ends_at_the_grants_limit(mut broker: Broker) {
     for _ in 0..1_000 {
-        drop(Raw::open(&owner.socket, "dev"));
+        drop(broker.open("dev"));
     }
-    owner.is_well();
-    let _idle: Vec<Raw> = (0..64).map(|_| Raw::open(&owner.socket, "app")).collect();
-    assert_eq!(Raw::open(&owner.socket, "app").packet(), None, "one too many");
-    owner.is_well();
+    broker.is_well();
+    let _idle: Vec<Raw> = (0..64).map(|_| broker.open("app")).collect();
+    assert_eq!(broker.open("app").packet(), None, "one too many");
+    broker.is_well();
 }
 
 /// One that says nothing, one that sends its preamble, one its CONNECT, one a PUBLISH, a byte a second; one that goes silent.
-#[test]
-fn who_is_slow_is_cut_in_time() {
-    let mut owner = Owner::new();
-    let silent = Raw { stream: UnixStream::connect(&owner.socket).unwrap(), buffer: Vec::new() };
-    silent.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+fn who_is_slow_is_cut_in_time(mut broker: Broker) {
+    let silent = broker.connected();
     let connect = Packet::Connect(plain_connect("dev", Version::V5)).to_vec(Version::V5);
     let publish = Packet::Publish(message("d/L/t", &"x".repeat(100), QoS::AtMostOnce, 0)).to_vec(Version::V5);
     let mut slow = [
         (silent, Vec::new()),
-        (Raw::open(&owner.socket, "dev"), connect),
-        (Raw::client(&owner.socket, "dev", 2), publish),
-        (Raw::client(&owner.socket, "app", 2), Vec::new()),
+        (broker.open("dev"), connect),
+        (broker.client("dev", 2), publish),
+        (broker.client("app", 2), Vec::new()),
     ];
     let began = Instant::now();
     let (mut second, mut cut) = (0, [false; 4]);
@@ -284,7 +359,7 @@ fn who_is_slow_is_cut_in_time() {
         }
         if tick > second {
             second = tick;
-            owner.is_well();
+            broker.is_well();
         }
     }
 }

@@ -542,7 +542,7 @@ fn without_control_for_long_memory_and_key_are_forgotten_and_the_files_are_not()
     resume(&mut thermostat, "dev", None);
     publish(&mut thermostat, "d/L/t", "20", QoS::AtLeastOnce, 1, true);
     drop(control);
-    assert_eq!(thermostat.receive().as_deref(), Some(&[0xE0, 1, 0x8B][..]));
+    assert_eq!(thermostat.last_words(), ReasonCode::SERVER_SHUTTING_DOWN);
     assert_eq!(thermostat.receive(), None);
 
     let mut control = Control::open(&socket);

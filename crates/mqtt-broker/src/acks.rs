@@ -4,20 +4,23 @@ use crate::broker::Broker;
 use crate::flights::Stage;
 use mqtt_wire::{Ack, Packet, ReasonCode};
 
+/// An acknowledgement of one QoS, or of one step, for a message of another.
+const NOT_THIS_ONE: &str = "not the acknowledgement that this message waits for";
+
 impl Broker {
     /// PUBACK. One for a message that is not in flight is ignored: it may be late. One for a message of QoS 2 is not.
     pub(crate) fn pub_ack(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
         match self.stage(session, ack.packet_id) {
             None => {}
             Some(Stage::Ack) => self.landed(session, ack.packet_id, now),
-            Some(Stage::Rec | Stage::Comp) => self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            Some(Stage::Rec | Stage::Comp) => self.violated(connection, NOT_THIS_ONE, now),
         }
     }
 
     /// PUBREC. It is answered even for a message that is not in flight, so that the client can finish.
     pub(crate) fn pub_rec(&mut self, connection: usize, session: usize, ack: &Ack<'_>, now: u64) {
         match self.stage(session, ack.packet_id) {
-            Some(Stage::Ack) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            Some(Stage::Ack) => return self.violated(connection, NOT_THIS_ONE, now),
             Some(Stage::Rec | Stage::Comp) if !ack.reason.is_success() => {
                 return self.landed(session, ack.packet_id, now);
             }
@@ -45,7 +48,7 @@ impl Broker {
         match self.stage(session, ack.packet_id) {
             None => {}
             Some(Stage::Comp) => self.landed(session, ack.packet_id, now),
-            Some(Stage::Ack | Stage::Rec) => self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            Some(Stage::Ack | Stage::Rec) => self.violated(connection, NOT_THIS_ONE, now),
         }
     }
 

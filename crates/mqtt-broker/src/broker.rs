@@ -1,6 +1,7 @@
 //! The broker: connections and sessions, which packet goes where, and what time does.
 
 use crate::connection::{Connection, Identity};
+use crate::endings::{out_of_place, words_for};
 use crate::grants::{Grants, Policy};
 use crate::journal::Log;
 use crate::lens::Lenses;
@@ -11,7 +12,7 @@ use crate::session::{Session, Will};
 use crate::shadow::Shadows;
 use crate::tally::Tally;
 use crate::tree::{Matches, Tree, shared};
-use mqtt_wire::{Ack, Disconnect, Error, Packet, PacketType, ReasonCode, Version};
+use mqtt_wire::{Ack, Disconnect, Error, Packet, PacketType, ReasonCode};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -44,7 +45,7 @@ pub struct Broker {
     forget_at: Option<u64>,
     /// See [`Counts`].
     pub(crate) dropped: u64,
-    refused: u64,
+    pub(crate) refused: u64,
 }
 
 /// Counts of a broker; nothing in them names anybody.
@@ -152,7 +153,7 @@ impl Broker {
         match kind {
             // A ping has nothing to say, so neither has the answer to one that does.
             Some(PacketType::PingReq | PacketType::PingResp) if frame.len() > 2 => {
-                return self.end(connection, None, now);
+                return self.hang_up(connection, now);
             }
             // What only servers send, a second CONNECT, and AUTH where CONNECT began no authentication (§4.12.1).
             None
@@ -163,7 +164,7 @@ impl Broker {
                 | PacketType::UnsubAck
                 | PacketType::PingResp
                 | PacketType::Auth,
-            ) => return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            ) => return self.violated(connection, out_of_place(kind), now),
             Some(
                 PacketType::Publish
                 | PacketType::PubAck
@@ -179,8 +180,8 @@ impl Broker {
         match Packet::decode(frame, version) {
             Ok(packet) => self.dispatch(connection, session, &packet, now),
             // A DISCONNECT with a code that it cannot carry still ends the connection, and nobody waits for an answer.
-            Err(Error::ReasonCode) if kind == Some(PacketType::Disconnect) => self.end(connection, None, now),
-            Err(error) => self.fail(connection, error.reason(), now),
+            Err(Error::ReasonCode) if kind == Some(PacketType::Disconnect) => self.hang_up(connection, now),
+            Err(error) => self.reject(connection, error, now),
         }
     }
 
@@ -208,7 +209,7 @@ impl Broker {
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
             | Packet::PingResp
-            | Packet::Auth(_) => self.fail(connection, ReasonCode::PROTOCOL_ERROR, now),
+            | Packet::Auth(_) => self.violated(connection, out_of_place(Some(packet.kind())), now),
         }
     }
 
@@ -218,7 +219,7 @@ impl Broker {
             match self.sessions.get_mut(session) {
                 // §3.14.2.2.2: a session that was to end with its connection cannot be made to stay now.
                 Some(session) if session.expiry == 0 && expiry != 0 => {
-                    return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now);
+                    return self.violated(connection, "the session was to end with its connection", now);
                 }
                 Some(session) => session.expiry = expiry,
                 None => {}
@@ -226,35 +227,7 @@ impl Broker {
         }
         let with_will = disconnect.reason != ReasonCode::NORMAL_DISCONNECTION;
         self.detach(connection, with_will, now);
-        self.end(connection, None, now);
-    }
-
-    /// The bytes on a connection are no MQTT packet.
-    pub fn reject(&mut self, connection: usize, error: Error, now: u64) {
-        self.fail(connection, error.reason(), now);
-    }
-
-    /// Ends a connection because of what the client did; its will is due. Before CONNECT it ends without a word.
-    pub(crate) fn fail(&mut self, connection: usize, reason: ReasonCode, now: u64) {
-        self.count_refusal(reason);
-        self.end(connection, Some(reason), now);
-    }
-
-    /// Ends a connection, with a DISCONNECT where the version has one.
-    pub(crate) fn end(&mut self, connection: usize, reason: Option<ReasonCode>, now: u64) {
-        self.detach(connection, true, now);
-        self.finish(connection, reason);
-    }
-
-    fn finish(&mut self, connection: usize, reason: Option<ReasonCode>) {
-        let Some(link) = self.connections.get_mut(&connection).filter(|link| !link.closing) else { return };
-        if let Some(reason) = reason
-            && link.version == Version::V5
-        {
-            link.send(&Packet::Disconnect(Disconnect::new(reason)));
-        }
-        link.closing = true;
-        self.attend(connection);
+        self.hang_up(connection, now);
     }
 
     /// Takes the session off its connection. With `abnormal` its will is due.
@@ -331,7 +304,7 @@ impl Broker {
         {
             link.session = None;
             link.output.retain(|_| false);
-            self.finish(connection, Some(reason));
+            self.finish(connection, words_for(reason));
         }
     }
 
@@ -411,14 +384,6 @@ impl Broker {
     /// Whether grants were given and are not forgotten.
     pub const fn has_grants(&self) -> bool {
         self.policy.grants().is_some()
-    }
-
-    /// Ends every connection with this reason; sessions stay as their expiry says.
-    pub fn end_all(&mut self, reason: ReasonCode, now: u64) {
-        let open: Vec<usize> = self.connections.keys().copied().collect();
-        for connection in open {
-            self.end(connection, Some(reason), now);
-        }
     }
 
     /// Does what is due by now; answers when to call again at the latest.
@@ -546,20 +511,6 @@ impl Broker {
         const LONGEST_CONNECT: usize = 256 << 10;
         let introduced = self.connections.get(&connection).is_some_and(|link| link.session.is_some());
         if introduced { self.limits.packet } else { self.limits.packet.min(LONGEST_CONNECT) }
-    }
-
-    /// Counts a refusal if a limit was the reason.
-    pub(crate) const fn count_refusal(&mut self, reason: ReasonCode) {
-        self.refused += match reason {
-            ReasonCode::QUOTA_EXCEEDED
-            | ReasonCode::PACKET_TOO_LARGE
-            | ReasonCode::RECEIVE_MAXIMUM_EXCEEDED
-            | ReasonCode::TOPIC_ALIAS_INVALID
-            | ReasonCode::TOPIC_NAME_INVALID
-            | ReasonCode::TOPIC_FILTER_INVALID
-            | ReasonCode::KEEP_ALIVE_TIMEOUT => 1,
-            _ => 0,
-        };
     }
 
     /// A connection found no place ([`Self::is_full_for`]) and is counted.

@@ -28,23 +28,18 @@ impl Broker {
             Err(Error::ProtocolVersion) if is_connect => {
                 self.refuse(connection, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
             }
-            Ok(_) | Err(_) => self.end(connection, None, now),
+            Ok(_) | Err(_) => self.hang_up(connection, now),
         }
-    }
-
-    fn refuse(&mut self, connection: usize, reason: ReasonCode) {
-        self.count_refusal(reason);
-        let refusal = ConnAck { session_present: false, reason, properties: Properties::EMPTY };
-        self.send(connection, &Packet::ConnAck(refusal));
-        if let Some(link) = self.connections.get_mut(&connection) {
-            link.closing = true;
-        }
-        self.attend(connection);
     }
 
     fn connect(&mut self, connection: usize, connect: &Connect<'_>, now: u64) {
         if let Some(link) = self.connections.get_mut(&connection) {
             link.version = connect.version;
+            let wish = connect.properties.request_problem_information();
+            link.wants_reasons = wish != Some(false);
+            link.asked_for_reasons = wish == Some(true);
+            let largest = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+            link.max_packet = usize::try_from(largest).unwrap_or(usize::MAX);
         }
         let admitted = match self.admit(connection, connect) {
             Ok(admitted) => admitted,
@@ -80,9 +75,6 @@ impl Broker {
             link.window = usize::from(window.max(1));
             let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
             link.given = Aliases::up_to(aliases.min(self.limits.topic_aliases));
-            link.wants_reasons = connect.properties.request_problem_information().unwrap_or(true);
-            let largest = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
-            link.max_packet = usize::try_from(largest).unwrap_or(usize::MAX);
             if link.patience_ms > 0 {
                 let due = now + link.patience_ms;
                 self.wake_at(due);
@@ -170,7 +162,7 @@ impl Broker {
                 session.connection
             });
             if let Some(other) = other {
-                self.end(other, Some(ReasonCode::SESSION_TAKEN_OVER), now);
+                self.end(other, ReasonCode::SESSION_TAKEN_OVER, now);
             }
             if clean_start && self.sessions.contains(id) && self.by_key.contains_key(&admitted.key) {
                 self.end_session(id, now);
@@ -242,7 +234,7 @@ impl Broker {
             self.attend(connection);
         } else {
             // The client takes no packet as long as this one: there is nothing to say to it.
-            self.end(connection, None, now);
+            self.hang_up(connection, now);
         }
     }
 

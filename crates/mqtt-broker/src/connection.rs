@@ -26,8 +26,10 @@ pub(crate) struct Connection {
     pub(crate) max_packet: usize,
     /// The client's receive maximum, or ours if that is lower.
     pub(crate) window: usize,
-    /// Whether the client takes reason strings in acknowledgements (§3.1.2.11.7).
+    /// Whether the client takes reason strings (§3.1.2.11.7): who says nothing does.
     pub(crate) wants_reasons: bool,
+    /// Whether it said so.
+    pub(crate) asked_for_reasons: bool,
     /// Topic aliases that the client has set; index 0 is alias 1.
     pub(crate) aliases: Vec<Option<Box<str>>>,
     /// Topic aliases that it was given.
@@ -51,6 +53,7 @@ impl Connection {
             max_packet: usize::MAX,
             window: 1,
             wants_reasons: true,
+            asked_for_reasons: false,
             aliases: Vec::new(),
             given: Aliases::default(),
             output: Output::default(),

@@ -432,7 +432,7 @@ impl Broker {
         for connection in owing {
             if let Some(link) = self.connections.get_mut(&connection) {
                 link.output.drop_unwritten();
-                self.end(connection, None, now);
+                self.hang_up(connection, now);
             }
         }
         // What ending them led to is in the next snapshot as well.

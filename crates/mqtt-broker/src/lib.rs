@@ -16,6 +16,7 @@ mod aliases;
 mod broker;
 mod connect;
 mod connection;
+mod endings;
 mod flights;
 mod grants;
 #[cfg(test)]

@@ -72,10 +72,13 @@ impl Broker {
         if publish.properties.iter().filter(|one| matches!(one, Property::SubscriptionIdentifier(_))).count()
             > 1
         {
-            return self.fail(connection, ReasonCode::PROTOCOL_ERROR, now);
+            return self.violated(connection, "two subscription identifiers", now);
         }
         let topic = match self.resolve_alias(connection, publish) {
             Ok(topic) => topic,
+            Err(ReasonCode::PROTOCOL_ERROR) => {
+                return self.violated(connection, "the topic alias stands for nothing yet", now);
+            }
             Err(reason) => return self.fail(connection, reason, now),
         };
         let topic = topic.as_deref().unwrap_or(publish.topic);
@@ -146,7 +149,7 @@ impl Broker {
         let version = self.connections.get(&connection).map(|link| link.version);
         let (Some(Version::V5), Some(id)) = (version, publish.packet_id) else {
             if publish.qos != QoS::AtMostOnce {
-                self.end(connection, None, now);
+                self.hang_up(connection, now);
             }
             return;
         };

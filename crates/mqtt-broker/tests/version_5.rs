@@ -252,3 +252,74 @@ fn a_refused_filter_is_explained_to_who_wants_to_hear_it() {
         assert_eq!(suback.properties.reason_string(), words);
     }
 }
+
+/// The last words on a connection: code and reason string.
+fn last_words(hub: &mut Hub, id: usize) -> (ReasonCode, Option<String>) {
+    let frames = hub.frames(id);
+    let last = frames.last().expect("a packet");
+    let (reason, properties) = match Packet::decode(last, Version::V5).unwrap() {
+        Packet::ConnAck(connack) => (connack.reason, connack.properties),
+        Packet::Disconnect(disconnect) => (disconnect.reason, disconnect.properties),
+        other => panic!("{other:?}"),
+    };
+    assert!(hub.broker.is_closing(id));
+    (reason, properties.reason_string().map(str::to_owned))
+}
+
+/// Whether a packet like this one is longer than the client takes.
+const SMALL: Property<'_> = Property::MaximumPacketSize(25);
+
+#[test]
+fn a_refused_connect_is_explained() {
+    let refused = ReasonCode::BAD_AUTHENTICATION_METHOD;
+    let method = Property::AuthenticationMethod("SCRAM-SHA-1");
+    for (wish, words) in [
+        (&[method][..], Some("no enhanced authentication is offered")),
+        (
+            &[method, Property::RequestProblemInformation(true)][..],
+            Some("no enhanced authentication is offered"),
+        ),
+        (&[method, Property::RequestProblemInformation(false)][..], None),
+        (&[method, SMALL][..], None),
+    ] {
+        let mut hub = Hub::open();
+        hub.connect(1, connect("c", true, wish));
+        assert_eq!(last_words(&mut hub, 1), (refused, words.map(str::to_owned)));
+    }
+    let mut hub = Hub::open();
+    hub.connect(1, connect("c", true, &[method, Property::MaximumPacketSize(4)]));
+    assert_eq!(hub.take(1), [], "not even the code fits");
+    assert!(hub.broker.is_closing(1));
+}
+
+#[test]
+fn a_plain_broker_explains_the_end_to_who_asked() {
+    let asks = Property::RequestProblemInformation(true);
+    for (wish, words) in [
+        (&[asks][..], Some("topic name is not valid")),
+        (&[][..], None),
+        (&[Property::RequestProblemInformation(false)][..], None),
+        (&[asks, SMALL][..], None),
+    ] {
+        let mut hub = Hub::open();
+        hub.connect(1, connect("c", true, wish));
+        hub.publish(1, publish("a/+", "", 0, 0));
+        let malformed = ReasonCode::MALFORMED_PACKET;
+        assert_eq!(last_words(&mut hub, 1), (malformed, words.map(str::to_owned)));
+    }
+}
+
+#[test]
+fn under_grants_the_end_is_explained_unless_declined() {
+    for (wish, words) in [
+        (&[][..], Some("the grant does not cover this, or has ended")),
+        (&[Property::RequestProblemInformation(false)][..], None),
+    ] {
+        let mut hub = Hub::with(Limits::PERSONAL, Policy::Granted(None));
+        hub.grant(&[("dev", device("L"))]);
+        hub.connect_as(1, "dev", connect("dev", true, wish));
+        hub.take(1);
+        hub.grant(&[]);
+        assert_eq!(last_words(&mut hub, 1), (ReasonCode::NOT_AUTHORIZED, words.map(str::to_owned)));
+    }
+}

@@ -56,8 +56,6 @@ fn is_known(packet: &Packet<'_>) -> bool {
     match packet {
         // §3.1.2.9 of MQTT 5: a password needs no user name.
         Packet::Connect(connect) => connect.username.is_none() && connect.password.is_some(),
-        // §3.15.2.2.2: the method that AUTH must name is looked at by who authenticates.
-        Packet::Auth(auth) => auth.properties.authentication_method().is_none(),
         _ => false,
     }
 }

@@ -43,7 +43,8 @@ impl<'a> Disconnect<'a> {
 pub struct Auth<'a> {
     /// Success, continue, or re-authenticate.
     pub reason: ReasonCode,
-    /// Authentication method and data among them.
+    /// Authentication method and data among them. There always is a method when it was decoded, unless the packet says
+    /// nothing at all: success, and no properties.
     pub properties: Properties<'a>,
 }
 
@@ -59,6 +60,11 @@ impl<'a> Auth<'a> {
         let mut reader = Reader::new(body);
         let (reason, properties) = reason_and_properties(&mut reader, PacketType::Auth)?;
         reader.end()?;
+        // §3.15.2.1 lets both be left out together; otherwise §3.15.2.2.2 wants the method.
+        let says_nothing = reason == ReasonCode::SUCCESS && properties.is_empty();
+        if !says_nothing && properties.authentication_method().is_none() {
+            return Err(Error::AuthenticationMethod);
+        }
         Ok(Auth { reason, properties })
     }
 

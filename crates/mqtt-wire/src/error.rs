@@ -51,6 +51,8 @@ pub enum Error {
     TopicAlias,
     /// Authentication data without a method (§3.1.2.11.10).
     AuthenticationData,
+    /// AUTH without a method (§3.15.2.2.2).
+    AuthenticationMethod,
     /// A reason code that this kind of packet cannot carry (§2.4).
     ReasonCode,
     /// CONNACK says "session present" and refuses at once (§3.2.2.1.1), or its flags are reserved ones.
@@ -71,6 +73,7 @@ impl Error {
             | Error::PropertyTwice
             | Error::PropertyValue
             | Error::AuthenticationData
+            | Error::AuthenticationMethod
             | Error::ReasonCode
             | Error::ConnAckFlags => ReasonCode::PROTOCOL_ERROR,
             Error::RemainingLength
@@ -116,6 +119,7 @@ impl Error {
             Error::PropertyValue => "property value is out of range",
             Error::TopicAlias => "topic alias is zero",
             Error::AuthenticationData => "authentication data without a method",
+            Error::AuthenticationMethod => "AUTH without a method",
             Error::ReasonCode => "reason code is not allowed here",
             Error::ConnAckFlags => "CONNACK flags are not valid",
         }

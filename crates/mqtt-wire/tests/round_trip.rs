@@ -199,8 +199,12 @@ fn others() -> BoxedStrategy<Packet<'static>> {
         }),
         (reason(&[0x00, 0x04, 0x82, 0x8E, 0xA2]), properties(&[0x11, 0x1C, 0x1F]))
             .prop_map(|(reason, properties)| Packet::Disconnect(Disconnect { reason, properties })),
-        (reason(&[0x00, 0x18, 0x19]), properties(&[0x15, 0x16, 0x1F]))
-            .prop_map(|(reason, properties)| Packet::Auth(Auth { reason, properties })),
+        (reason(&[0x00, 0x18, 0x19]), properties(&[0x15, 0x16, 0x1F])).prop_map(|(reason, properties)| {
+            match properties.authentication_method() {
+                Some(_) => Packet::Auth(Auth { reason, properties }),
+                None => Packet::Auth(Auth { reason: ReasonCode::SUCCESS, properties: Properties::EMPTY }),
+            }
+        }),
         Just(Packet::PingReq),
         Just(Packet::PingResp),
     ]

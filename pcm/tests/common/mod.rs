@@ -4,7 +4,7 @@
 
 pub mod control;
 
-use mqtt_wire::{Connect, Packet, Properties, Publish, QoS, Version, frame_len};
+use mqtt_wire::{Connect, Packet, Properties, Publish, QoS, ReasonCode, Version, frame_len};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -150,6 +150,15 @@ impl Client {
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) => panic!("nothing came: {error}"),
             }
+        }
+    }
+
+    /// The code of a DISCONNECT, which comes next and with an explanation.
+    pub fn last_words(&mut self) -> ReasonCode {
+        let frame = self.receive().expect("a DISCONNECT");
+        match Packet::decode(&frame, self.version) {
+            Ok(Packet::Disconnect(last)) if last.properties.reason_string().is_some() => last.reason,
+            other => panic!("{other:?}"),
         }
     }
 

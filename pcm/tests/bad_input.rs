@@ -30,7 +30,7 @@ struct Mode {
 }
 
 const PERSONAL: Mode = Mode { memory_kb: 48 << 10, receive_maximum: 32, levels: 32 };
-const PLAIN: Mode = Mode { memory_kb: 96 << 10, receive_maximum: 1_000, levels: 200 };
+const PLAIN: Mode = Mode { memory_kb: 96 << 10, receive_maximum: 1_000, levels: 201 };
 
 /// Where clients connect to, and what must live as long.
 enum Place {

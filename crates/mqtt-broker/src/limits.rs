@@ -123,7 +123,8 @@ impl Limits {
         topic_aliases: 10,
         // A minute, as test brokers are set up to answer who wishes for two.
         keep_alive: 60,
-        topic_levels: 200,
+        // Two hundred slashes, which is where other brokers end.
+        topic_levels: 201,
         session_expiry: 7 * DAY,
         unattended_ms: 300_000,
         handshake_ms: 10_000,

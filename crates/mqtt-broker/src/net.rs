@@ -255,6 +255,7 @@ impl<D: Door> Server<D> {
             }
             self.introductions.pop_front();
             if silent {
+                self.broker.count_refusal(mqtt_wire::ReasonCode::KEEP_ALIVE_TIMEOUT);
                 self.drop_peer(slot, now);
             }
         }

@@ -18,6 +18,8 @@ use views::Seen;
 pub(crate) struct Delivery {
     receivers: usize,
     taken: usize,
+    /// A subscription matched and was passed over: its client published this and wants no local messages.
+    has_local: bool,
 }
 
 /// One delivery, before it is known whether it goes at once or waits.
@@ -220,7 +222,7 @@ impl Broker {
         let delivery = self.route(&publication, now);
         if !kept || (delivery.receivers > 0 && delivery.taken == 0) {
             ReasonCode::QUOTA_EXCEEDED
-        } else if delivery.receivers == 0 && !self.policy.is_granted() {
+        } else if delivery.receivers == 0 && !delivery.has_local && !self.policy.is_granted() {
             ReasonCode::NO_MATCHING_SUBSCRIBERS
         } else {
             // Under grants a publisher does not learn whether anybody listens.
@@ -268,9 +270,10 @@ impl Broker {
     pub(crate) fn route(&mut self, publication: &Publication<'_>, now: u64) -> Delivery {
         let mut matches = mem::take(&mut self.matches);
         self.tree.find(publication.routed.content.topic, &mut matches);
+        let found = matches.direct.len();
         matches.direct.retain(|entry| !(entry.no_local && publication.from == Some(entry.session)));
+        let mut delivery = Delivery { has_local: matches.direct.len() < found, ..Delivery::default() };
         matches.direct.sort_unstable_by_key(|entry| entry.session);
-        let mut delivery = Delivery::default();
         // Overlapping subscriptions of one session make one delivery, with the highest QoS and all identifiers (§3.3.4).
         for entries in matches.direct.chunk_by(|one, next| one.session == next.session) {
             self.deliver_to(entries, publication, now, &mut delivery);

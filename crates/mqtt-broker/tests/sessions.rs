@@ -298,8 +298,8 @@ fn subscription_options_are_kept() {
 
     let no_local = [Subscription { no_local: true, ..Subscription::new("own", QoS::AtMostOnce) }];
     hub.subscribe(1, &no_local);
-    hub.publish(1, publish("own", "x", 0, 0));
-    assert_eq!(hub.take(1), []);
+    hub.publish(1, publish("own", "x", 1, 4));
+    assert_eq!(hub.take(1), [Seen::PubAck(4, OK)], "there is a subscriber, though not for this");
     let as_published =
         [Subscription { retain_as_published: true, ..Subscription::new("r", QoS::AtMostOnce) }];
     hub.client(2, "d");

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows OAuth or MQTT.
 
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod http;

@@ -9,8 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::certificate::{self, FromFiles};
 
 /// Makes ring the process's provider; call it once in `main`, before any TLS.
 pub fn install_provider() {
@@ -18,13 +21,13 @@ pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
-fn invalid(what: &str, file: &Path, error: impl std::fmt::Display) -> io::Error {
+pub(crate) fn invalid(what: &str, file: &Path, error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} {}: {error}", file.display()))
 }
 
@@ -40,20 +43,54 @@ pub fn certificates(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     if found.is_empty() { Err(invalid("certificates in", file, "none")) } else { Ok(found) }
 }
 
-/// Server settings from a certificate chain (leaf first; include the CA that clients pin) and its key.
+/// Server settings from a certificate chain (leaf first; include the CA that clients pin) and its key. The files are read again
+/// when they change (see [`FromFiles`]).
 ///
 /// # Errors
 /// A file that cannot be read or is not what it should be; the error names the file.
 pub fn server_config(chain: &Path, key: &Path) -> io::Result<Arc<rustls::ServerConfig>> {
-    let certificates = certificates(chain)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| invalid("private key", key, error))?;
-    let config = rustls::ServerConfig::builder_with_provider(provider())
+    server(chain, key, None)
+}
+
+/// [`server_config`] that also takes a client's certificate, if it sends one that the authorities of `clients` issued. Who needs one
+/// asks [`Stream::is_proven`](crate::net::Stream::is_proven).
+///
+/// # Errors
+/// As [`server_config`], and a file of authorities that holds no usable certificate.
+pub fn mutual_server_config(
+    chain: &Path,
+    key: &Path,
+    clients: &Path,
+) -> io::Result<Arc<rustls::ServerConfig>> {
+    server(chain, key, Some(clients))
+}
+
+fn server(chain: &Path, key: &Path, clients: Option<&Path>) -> io::Result<Arc<rustls::ServerConfig>> {
+    let provider = provider();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("TLS for", chain, error))?
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
-        .map_err(|error| invalid("key pair of", chain, error))?;
-    Ok(Arc::new(config))
+        .map_err(|error| invalid("TLS for", chain, error))?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let roots = Arc::new(authorities(file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| invalid("authorities of clients in", file, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let resolver = FromFiles::open(chain, key, provider, certificate::LOOK)?;
+    Ok(Arc::new(builder.with_cert_resolver(Arc::new(resolver))))
+}
+
+fn authorities(file: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| invalid("authority in", file, error))?;
+    }
+    Ok(roots)
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo in base64 (RFC 7469 §2.4), as registration and token answers give it.
@@ -91,14 +128,10 @@ pub fn pinned_client_config(pins: &[String]) -> io::Result<Arc<rustls::ClientCon
 /// # Errors
 /// The file holds no usable certificate.
 pub fn client_config(authorities: &Path) -> io::Result<Arc<rustls::ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(authorities)? {
-        roots.add(certificate).map_err(|error| invalid("authority in", authorities, error))?;
-    }
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?
-        .with_root_certificates(roots)
+        .with_root_certificates(self::authorities(authorities)?)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }

@@ -55,10 +55,14 @@ impl FromFiles {
     ///
     /// # Errors
     /// A file that cannot be read or is not what it should be; the error names the file.
-    pub fn open(chain: &Path, key: &Path, provider: Arc<CryptoProvider>, every: Duration) -> io::Result<Self> {
+    pub fn open(
+        chain: &Path,
+        key: &Path,
+        provider: Arc<CryptoProvider>,
+        every: Duration,
+    ) -> io::Result<Self> {
         // Looked at before it is read: a change in between is found at the next look.
-        let seen = Seen::of(chain, key)
-            .map_err(|error| invalid("certificate or key of", chain, error))?;
+        let seen = Seen::of(chain, key).map_err(|error| invalid("certificate or key of", chain, error))?;
         let served = Arc::new(read(chain, key, &provider)?);
         let state = Mutex::new(State { served, seen, looked: Instant::now() });
         Ok(Self { chain: chain.to_owned(), key: key.to_owned(), every, provider, state })

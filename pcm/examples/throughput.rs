@@ -38,7 +38,10 @@ const LOADS: &[Load] = &[
     Load { subscribers: 100, ..pairs("fan-out to 100, QoS 0", 1, 0, 200) },
     Load { subscribers: 100, ..pairs("fan-out to 100, QoS 1", 1, 1, 200) },
     Load { topics: 10_000, ..pairs("10,000 topics", 1, 0, 200) },
+    Load { retain: true, ..pairs("1 retained topic", 1, 0, 200) },
+    Load { topics: 100, retain: true, ..pairs("100 retained topics", 1, 0, 200) },
     Load { topics: 10_000, retain: true, ..pairs("10,000 retained topics", 1, 0, 200) },
+    Load { filters: 1, ..pairs("1 wildcard filter beside", 1, 0, 200) },
     Load { filters: 1_000, ..pairs("1,000 wildcard filters beside", 1, 0, 200) },
 ];
 

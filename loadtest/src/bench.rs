@@ -47,6 +47,23 @@ impl Bench {
         }
     }
 
+    /// Keeps the runs that the file holds already, if it is there: this one goes on where it stopped.
+    ///
+    /// # Errors
+    /// The file holds no results, or those of another scenario.
+    pub fn keep_earlier(&mut self) -> anyhow::Result<()> {
+        let Some(file) = self.file.as_ref().filter(|file| file.exists()) else { return Ok(()) };
+        let earlier = Results::read(file)?;
+        anyhow::ensure!(
+            earlier.scenario == self.results.scenario,
+            "{} holds results of `{}`",
+            file.display(),
+            earlier.scenario
+        );
+        self.results.rows = earlier.rows;
+        Ok(())
+    }
+
     /// Runs each case for each system, system after system, round after round: A B A B. Answers whether all was done.
     ///
     /// A run that fails is said and left out; it never stands for a number.

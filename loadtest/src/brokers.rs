@@ -1,10 +1,10 @@
-//! The three brokers, each as a child process on a free port of loopback, all with nothing but TCP.
+//! The three brokers, each as a child process on a free port, with nothing but TCP; Mosquitto also with TLS.
 //!
 //! Mosquitto gets a password file, as any real deployment has one; rumqttd its table of users; the PCM's plain listener is
 //! anonymous, because its real clients come through a gateway that has checked them. None writes anything to disk.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Process;
+use crate::meter::Meter;
 use crate::process;
 
 /// How long a broker may take to listen.
@@ -62,6 +63,12 @@ pub struct Programs {
     pub mosquitto: PathBuf,
     /// The baseline's small program.
     pub rumqttd: PathBuf,
+    /// The DIdP.
+    pub didp: PathBuf,
+    /// Gateway and launcher.
+    pub ignite: PathBuf,
+    /// The DIdP's example that fills a store.
+    pub seed: PathBuf,
 }
 
 impl Programs {
@@ -71,13 +78,32 @@ impl Programs {
     /// This program does not know where it is.
     pub fn usual() -> anyhow::Result<Programs> {
         let own = std::env::current_exe().context("the path of this program")?;
-        let beside = own.parent().unwrap_or(Path::new("."));
-        let target = beside.parent().unwrap_or(beside);
-        Ok(Programs {
-            pcm: beside.join("pcm"),
+        Ok(Programs::below(own.parent().unwrap_or(Path::new("."))))
+    }
+
+    /// The project's programs in this folder.
+    #[must_use]
+    pub fn below(folder: &Path) -> Programs {
+        let target = folder.parent().unwrap_or(folder);
+        Programs {
+            pcm: folder.join("pcm"),
             mosquitto: PathBuf::from("/usr/sbin/mosquitto"),
             rumqttd: target.join("rumqttd/release/rumqttd-baseline"),
-        })
+            didp: folder.join("didp"),
+            ignite: folder.join("ignite"),
+            seed: folder.join("examples/seed"),
+        }
+    }
+
+    /// Whether the programs of the whole system are there.
+    ///
+    /// # Errors
+    /// One is not, with what to do about it.
+    pub fn ensure_stack(&self) -> anyhow::Result<()> {
+        for program in [&self.didp, &self.ignite, &self.pcm] {
+            process::ensure_program(program, "build it: cargo build --release -p didp -p ignite -p pcm")?;
+        }
+        Ok(())
     }
 
     /// Whether the program of a system is there.
@@ -129,7 +155,16 @@ impl Broker {
     /// # Errors
     /// It does not start.
     pub fn start(system: System, programs: &Programs) -> anyhow::Result<Broker> {
+        Broker::open(system, programs, &Listen::plain())
+    }
+
+    /// Starts one that listens so, and waits until it takes connections. Only Mosquitto knows TLS here.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn open(system: System, programs: &Programs, listen: &Listen) -> anyhow::Result<Broker> {
         programs.ensure(system)?;
+        ensure!(listen.tls.is_none() || system == System::Mosquitto, "{system} has no TLS here");
         let dir = tempfile::Builder::new().prefix("oaload-").tempdir().context("temporary folder")?;
         let log = dir.path().join("log");
         let (process, address) = match system {
@@ -139,8 +174,8 @@ impl Broker {
                 (process, address)
             }
             System::Mosquitto => {
-                let address = free_address()?;
-                let config = mosquitto_config(dir.path(), address)?;
+                let address = free_address_on(listen.bind)?;
+                let config = mosquitto_config(dir.path(), address, listen.tls.as_ref())?;
                 (Process::start(&programs.mosquitto, &[Path::new("-c"), &config], &log)?, address)
             }
             System::Rumqttd => {
@@ -183,6 +218,12 @@ impl Broker {
         self.process.id()
     }
 
+    /// Its CPU time.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(vec![("broker", vec![self.process.id()])])
+    }
+
     /// CPU time that it has had, in seconds.
     ///
     /// # Errors
@@ -192,17 +233,42 @@ impl Broker {
     }
 }
 
+/// Where and how a broker listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address.
+    pub bind: IpAddr,
+    /// Certificate chain and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+impl Listen {
+    /// On loopback, without TLS.
+    #[must_use]
+    pub const fn plain() -> Listen {
+        Listen { bind: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: None }
+    }
+}
+
 /// An address of loopback that nobody uses right now.
 ///
 /// # Errors
 /// The kernel's.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    free_address_on(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn free_address_on(bind: IpAddr) -> anyhow::Result<SocketAddr> {
+    let held = TcpListener::bind((bind, 0)).context("find a free port")?;
     Ok(held.local_addr()?)
 }
 
 /// The defaults, but for limits that would drop the load's messages, and without a database on disk.
-fn mosquitto_config(dir: &Path, address: SocketAddr) -> anyhow::Result<PathBuf> {
+fn mosquitto_config(
+    dir: &Path,
+    address: SocketAddr,
+    tls: Option<&(PathBuf, PathBuf)>,
+) -> anyhow::Result<PathBuf> {
     let passwords = dir.join("passwords");
     let made =
         Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&passwords).args([USER, PASSWORD]).output();
@@ -213,7 +279,7 @@ fn mosquitto_config(dir: &Path, address: SocketAddr) -> anyhow::Result<PathBuf> 
     }
     let config = dir.join("mosquitto.conf");
     // As root it would become the user `mosquitto`, who may not read this folder.
-    let text = format!(
+    let mut text = format!(
         "listener {} {}\nallow_anonymous false\npassword_file {}\nuser root\npersistence false\n\
          log_dest stderr\nlog_type error\nmax_inflight_messages 1000\nmax_queued_messages 100000\n\
          max_queued_bytes 0\nset_tcp_nodelay true\n",
@@ -221,6 +287,9 @@ fn mosquitto_config(dir: &Path, address: SocketAddr) -> anyhow::Result<PathBuf> 
         address.ip(),
         passwords.display()
     );
+    if let Some((certificate, key)) = tls {
+        text.push_str(&format!("certfile {}\nkeyfile {}\n", certificate.display(), key.display()));
+    }
     std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
     Ok(config)
 }

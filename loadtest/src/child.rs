@@ -29,6 +29,23 @@ impl Process {
     /// # Errors
     /// It cannot be started.
     pub fn start<A: AsRef<OsStr>>(program: &Path, args: &[A], log: &Path) -> anyhow::Result<Process> {
+        Process::spawn(program, args, log, Stdio::piped())
+    }
+
+    /// Starts `program`, whose output nobody waits for; what it logs goes to the file `log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn serve<A: AsRef<OsStr>>(program: &Path, args: &[A], log: &Path) -> anyhow::Result<Process> {
+        Process::spawn(program, args, log, Stdio::null())
+    }
+
+    fn spawn<A: AsRef<OsStr>>(
+        program: &Path,
+        args: &[A],
+        log: &Path,
+        output: Stdio,
+    ) -> anyhow::Result<Process> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = std::fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let own = std::env::current_exe().context("the path of this program")?;
@@ -38,7 +55,7 @@ impl Process {
             .arg(program)
             .args(args)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(file)
             .process_group(0)
             .spawn()

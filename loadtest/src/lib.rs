@@ -8,19 +8,31 @@ pub mod bench;
 pub mod brokers;
 pub mod child;
 pub mod cli;
+pub mod energy;
 pub mod engine;
+pub mod harness;
+pub mod http_load;
+pub mod load;
+pub mod memory;
+pub mod meter;
 pub mod process;
+pub mod report;
 pub mod results;
 pub mod scenario;
+pub mod sink;
+pub mod smoke;
+pub mod stack;
 pub mod stats;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 
-use cli::{Arguments, Command, Scenario};
+use cli::{Arguments, Command};
 use engine::Stop;
+use harness::manager::Manager;
 
 /// What the program does. Exit code 0 if everything was measured, 1 if not, 2 for a wrong command line.
 pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -29,6 +41,17 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
         && role == "child"
     {
         return child::become_program(rest);
+    }
+    if let [_, role] = args.as_slice()
+        && role == "sink"
+    {
+        return match sink::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("loadtest sink: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
@@ -50,16 +73,40 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let stop = Stop::default();
+    stop_on_signals(stop.clone());
+    process::raise_open_files()?;
     match &arguments.command {
-        Command::Run(run) => {
-            let stop = Stop::default();
-            stop_on_signals(stop.clone());
-            process::raise_open_files()?;
-            let settings = run.settings(stop)?;
-            let (_, complete) = match run.scenario {
-                Scenario::Broker => scenario::broker::run(&settings, run.json.clone())?,
-            };
-            Ok(complete)
+        Command::Run(run) => scenario::run(run.scenario, &run.settings(stop)?),
+        Command::Manager(manager) => {
+            let crew = Manager::listen(manager.listen, manager.key.clone())?;
+            eprintln!("loadtest: drivers may come: loadtest driver --manager http://{}", crew.address());
+            crew.gather(manager.drivers, manager.gather(), &stop)?;
+            let mut settings = manager.run.settings(stop)?;
+            settings.host.clone_from(&manager.host);
+            settings.bind = manager.bind;
+            settings.crew = Some(Arc::new(crew));
+            scenario::run(manager.run.scenario, &settings)
+        }
+        Command::Smoke { committed, out, bin_dir } => smoke::run(committed, out, bin_dir.as_deref(), &stop),
+        Command::Report { from, to } => {
+            let documents = report::make(from, to)?;
+            println!("{}: from {documents} documents", to.join("README.md").display());
+            Ok(documents > 0)
+        }
+        Command::Energy { file, json } => {
+            let energy = energy::of_file(file)?;
+            if *json {
+                println!("{}", serde_json::to_string(&energy)?);
+            } else {
+                let energy::Energy { mwh, mean_mw, seconds, samples } = energy;
+                println!("{mwh:.4} mWh in {seconds:.3} s, {mean_mw:.3} mW on average ({samples} samples)");
+            }
+            Ok(true)
+        }
+        Command::Driver(driver) => {
+            harness::driver::run(&driver.manager, driver.key.clone(), &stop)?;
+            Ok(true)
         }
     }
 }

@@ -32,6 +32,16 @@ pub fn pss_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
+/// What of a process is swapped out, shared pages divided by how many share them, in bytes; 0 where the kernel does not count it.
+///
+/// # Errors
+/// No such process, or it is somebody else's.
+pub fn swap_pss_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    Ok(field(&text, "SwapPss:").unwrap_or(0) * 1024)
+}
+
 /// Resident set size of a process, in bytes.
 ///
 /// # Errors

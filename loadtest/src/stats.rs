@@ -80,9 +80,19 @@ pub fn short(number: f64) -> String {
     }
 }
 
+/// A number at an axis: no digits that say nothing.
+#[must_use]
+pub fn axis(number: f64) -> String {
+    if number.abs() >= 1000.0 {
+        return short(number);
+    }
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Spread, ratio, short};
+    use super::{Spread, axis, ratio, short};
 
     #[test]
     fn the_median_of_odd_and_even_numbers() {
@@ -114,6 +124,9 @@ mod tests {
             (0.0, "0.00"),
         ] {
             assert_eq!(short(number), text);
+        }
+        for (number, text) in [(0.0, "0"), (0.25, "0.25"), (400.0, "400"), (25_000.0, "25,000")] {
+            assert_eq!(axis(number), text);
         }
     }
 }

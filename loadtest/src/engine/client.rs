@@ -6,6 +6,7 @@ use mqtt_wire::{
     Ack, Connect, Filters, Packet, Properties, QoS, ReasonCode, Subscribe, Subscription, Version, frame_len,
 };
 
+use super::device::Voice;
 use super::link::Link;
 use super::plan::{ClientPlan, Plan};
 
@@ -56,6 +57,8 @@ pub(super) struct Client {
     pub(super) unacknowledged: u64,
     /// At most so many.
     pub(super) flight: u64,
+    /// Who speaks, if it is a device.
+    pub(super) device: Option<Voice>,
     partial: Vec<u8>,
     packet_id: u16,
 }
@@ -69,6 +72,7 @@ impl Client {
             spoke: 0,
             unacknowledged: 0,
             flight: FLIGHT,
+            device: None,
             partial: Vec::new(),
             packet_id: 0,
         }
@@ -86,9 +90,16 @@ impl Client {
 
     /// Puts the CONNECT into a fresh connection's output.
     pub(super) fn greet(&mut self, link: Link, plan: &ClientPlan, all: &Plan, now: u64) -> io::Result<()> {
+        self.state = State::Connecting;
+        self.opened = now;
+        self.spoke = now;
+        if let Some(record) = &plan.device {
+            let device = self.device.insert(Voice::new(record, all).map_err(io::Error::other)?);
+            return device.greet(now, self.link.insert(link).output()).map_err(io::Error::other);
+        }
         let connect = Connect {
             version: all.version,
-            clean_start: true,
+            clean_start: plan.clean,
             keep_alive: all.keep_alive,
             properties: Properties::EMPTY,
             client_id: &plan.id,
@@ -100,9 +111,6 @@ impl Client {
         Packet::Connect(connect)
             .encode_into(all.version, link.output())
             .map_err(|error| io::Error::other(format!("CONNECT: {error:?}")))?;
-        self.state = State::Connecting;
-        self.opened = now;
-        self.spoke = now;
         Ok(())
     }
 
@@ -131,8 +139,20 @@ impl Client {
         bytes: &[u8],
         plan: &ClientPlan,
         version: Version,
+        now: u64,
         tell: &mut impl FnMut(Event<'_>),
     ) -> Result<(), String> {
+        if let (Some(device), Some(link)) = (&mut self.device, &mut self.link) {
+            let (state, unacknowledged) = (&mut self.state, &mut self.unacknowledged);
+            return device.feed(bytes, now, link.output(), &mut |event| {
+                match &event {
+                    Event::Ready => *state = State::Ready,
+                    Event::Acknowledged(_) => *unacknowledged = unacknowledged.saturating_sub(1),
+                    Event::Connected | Event::Message(_) => {}
+                }
+                tell(event);
+            });
+        }
         if self.partial.is_empty() {
             let used = self.packets(bytes, plan, version, tell)?;
             self.partial.extend_from_slice(bytes.get(used..).unwrap_or_default());

@@ -7,7 +7,9 @@
 //! A message's receipt is the return of the read that brought it; its start is taken just before its bytes are put together.
 
 mod client;
+mod device;
 mod link;
+mod outcome;
 mod plan;
 mod stamp;
 mod stream;
@@ -28,7 +30,9 @@ use mqtt_wire::{Packet, QoS};
 use client::{Client, Event, State};
 pub use link::Target;
 use link::{Got, Link};
-pub use plan::{ClientPlan, Pace, Plan, StreamPlan};
+use outcome::Tally;
+pub use outcome::{Outcome, Sent, decode, encode, histogram};
+pub use plan::{ClientPlan, GROUPS, Pace, Plan, StreamPlan};
 pub use stamp::{LENGTH as STAMP_LENGTH, Stamp, Stopwatch};
 pub use stream::Counts;
 use stream::{Next, Stream};
@@ -48,9 +52,6 @@ const BATCH: usize = 256;
 /// Bytes waiting for one socket, from which on nothing more is published there.
 const BACKLOG: usize = 256 << 10;
 
-/// Longest latency that is told apart, in nanoseconds.
-const LONGEST: u64 = 120_000_000_000;
-
 /// Somebody pressed Ctrl-C.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
@@ -66,33 +67,6 @@ impl Stop {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// What an engine saw since the last [`Engine::mark`].
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Seconds since the mark.
-    pub seconds: f64,
-    /// From when a message was due to its receipt, in nanoseconds.
-    pub latency: Histogram<u64>,
-    /// From when its publishing really started, in nanoseconds; the same as `latency` in closed loops.
-    pub service: Histogram<u64>,
-    /// Of all streams together.
-    pub counts: Counts,
-    /// Of each stream.
-    pub streams: Vec<Counts>,
-    /// Messages that the broker acknowledged with a refusal.
-    pub refused: u64,
-    /// Messages that this load did not send.
-    pub foreign: u64,
-    /// Connections that ended, with the first reason.
-    pub ended: (u64, Option<String>),
-}
-
-/// A histogram as all of this crate's are.
-#[must_use]
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constant and valid")
 }
 
 /// Clients and streams of one thread.
@@ -121,23 +95,13 @@ pub struct Engine {
     base: Vec<Counts>,
 }
 
-/// What is measured.
-struct Tally {
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
-    connects: Histogram<u64>,
-    refused: u64,
-    foreign: u64,
-    ended: u64,
-    reason: Option<String>,
-}
-
 impl Engine {
     /// Prepares everything; connects nothing.
     ///
     /// # Errors
     /// The kernel's, or a stream that cannot be encoded or names no client.
     pub fn new(target: Target, plan: Plan) -> anyhow::Result<Engine> {
+        plan.check()?;
         let poll = Poll::new().context("epoll")?;
         let timer = Timer::new(poll.registry(), TIMER).context("timer")?;
         let mut streams = Vec::with_capacity(plan.streams.len());
@@ -161,15 +125,7 @@ impl Engine {
             due: BinaryHeap::new(),
             timer,
             buffer: vec![0; 256 << 10],
-            tally: Tally {
-                latency: histogram(),
-                service: histogram(),
-                connects: histogram(),
-                refused: 0,
-                foreign: 0,
-                ended: 0,
-                reason: None,
-            },
+            tally: Tally::new(),
             flowing: false,
             next_to_open: 0,
             opening: 0,
@@ -279,11 +235,18 @@ impl Engine {
         self.marked = self.watch.now();
         self.tally.latency.reset();
         self.tally.service.reset();
+        self.tally.groups.iter_mut().for_each(Histogram::reset);
         self.tally.refused = 0;
         self.tally.foreign = 0;
         for (base, stream) in self.base.iter_mut().zip(&self.streams) {
             *base = stream.counts;
         }
+    }
+
+    /// Copies received since the start, whatever was marked.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.counts.received).sum()
     }
 
     /// What happened since the mark.
@@ -296,6 +259,7 @@ impl Engine {
             seconds: elapsed.as_secs_f64(),
             latency: self.tally.latency.clone(),
             service: self.tally.service.clone(),
+            groups: self.tally.groups.clone(),
             counts: streams.iter().fold(Counts::default(), |sum, one| sum.plus(one)),
             streams,
             refused: self.tally.refused,
@@ -398,7 +362,7 @@ impl Engine {
                 let now = self.watch.now();
                 let opened = client.opened;
                 let bytes = self.buffer.get(..length).unwrap_or_default();
-                client.feed(bytes, plan, self.plan.version, &mut |event| match event {
+                client.feed(bytes, plan, self.plan.version, now, &mut |event| match event {
                     Event::Message(payload) => {
                         let stamp = Stamp::read(payload);
                         let found = stamp.and_then(|stamp| {
@@ -410,7 +374,11 @@ impl Engine {
                             return;
                         };
                         stream.received(&stamp);
-                        tally.latency.saturating_record(now.saturating_sub(stamp.due).max(1));
+                        let took = now.saturating_sub(stamp.due).max(1);
+                        tally.latency.saturating_record(took);
+                        if let Some(group) = tally.groups.get_mut(stream.group) {
+                            group.saturating_record(took);
+                        }
                         tally.service.saturating_record(now.saturating_sub(stamp.sent).max(1));
                         if !stream.hungry {
                             stream.hungry = true;
@@ -486,6 +454,26 @@ impl Engine {
                     self.hungry.push(number);
                     break;
                 }
+                Next::Send(due) if client.device.is_some() => {
+                    let (Some(device), Some(link)) = (&mut client.device, &mut client.link) else { break };
+                    let (qos, retain) = (stream.qos, stream.retain);
+                    let (topic, payload) = stream.message(due, now);
+                    let ran = device
+                        .publish(topic, payload, qos, retain)
+                        .and_then(|took| device.run(now, link.output(), &mut |_| {}).map(|()| took));
+                    match ran {
+                        Ok(true) => {
+                            stream.went();
+                            client.unacknowledged += u64::from(qos != QoS::AtMostOnce);
+                            batch += 1;
+                        }
+                        Ok(false) => break,
+                        Err(reason) => {
+                            self.end(publisher, reason);
+                            return;
+                        }
+                    }
+                }
                 Next::Send(due) => {
                     let packet_id = if stream.qos == QoS::AtMostOnce {
                         0
@@ -541,6 +529,15 @@ impl Engine {
         }
         for number in 0..self.clients.len() {
             let Some(client) = self.clients.get_mut(number) else { continue };
+            if let (Some(device), Some(link)) = (&mut client.device, &mut client.link) {
+                if device.wake.is_some_and(|at| at <= now / 1_000_000) {
+                    let ran = device.run(now, link.output(), &mut |_| {});
+                    if let Err(reason) = ran.and(link.flush().map_err(|error| error.to_string())) {
+                        self.end(number, reason);
+                    }
+                }
+                continue;
+            }
             if client.is_ready() && now.saturating_sub(client.spoke) > silence {
                 client.spoke = now;
                 let sent = client.send(&Packet::PingReq, self.plan.version);

@@ -63,6 +63,11 @@ pub(super) struct Stream {
     pub(super) hungry: bool,
     /// Already in the queue of streams that are due at some time.
     pub(super) scheduled: bool,
+    /// Which histogram.
+    pub(super) group: usize,
+    topic: String,
+    /// Whether the broker is to keep them.
+    pub(super) retain: bool,
     /// Number in the engine.
     number: u32,
     frame: Vec<u8>,
@@ -102,6 +107,9 @@ impl Stream {
             counts: Counts::default(),
             hungry: false,
             scheduled: false,
+            group: plan.group,
+            topic: plan.topic.clone(),
+            retain: plan.retain,
             number,
             frame,
             packet_id_at: head.saturating_sub(property_length + 2),
@@ -147,18 +155,29 @@ impl Stream {
         }
     }
 
+    /// Topic and payload of the next message; [`Stream::went`] counts it.
+    pub(super) fn message(&mut self, due: u64, now: u64) -> (&str, &[u8]) {
+        let stamp = Stamp { stream: self.number, sequence: low(self.counts.sent), due, sent: now };
+        if let Some(payload) = self.frame.get_mut(self.payload_at..) {
+            stamp.write(payload);
+        }
+        (&self.topic, self.frame.get(self.payload_at..).unwrap_or_default())
+    }
+
     /// Appends the next message to `out`.
     pub(super) fn write(&mut self, packet_id: u16, due: u64, now: u64, out: &mut Vec<u8>) {
-        let stamp = Stamp { stream: self.number, sequence: low(self.counts.sent), due, sent: now };
+        self.message(due, now);
         if self.qos != QoS::AtMostOnce
             && let Some(place) = self.frame.get_mut(self.packet_id_at..self.packet_id_at + 2)
         {
             place.copy_from_slice(&packet_id.to_be_bytes());
         }
-        if let Some(payload) = self.frame.get_mut(self.payload_at..) {
-            stamp.write(payload);
-        }
         out.extend_from_slice(&self.frame);
+        self.went();
+    }
+
+    /// The next message is out.
+    pub(super) fn went(&mut self) {
         self.counts.sent += 1;
         if let Pace::Open { interval, .. } = self.pace {
             self.next_due = self.next_due.saturating_add(nanoseconds(interval));

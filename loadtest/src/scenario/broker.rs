@@ -2,14 +2,12 @@
 //!
 //! Closed loop, 100-byte payloads, MQTT 3.1.1, plain TCP. Every run has a fresh broker process.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mqtt_wire::QoS;
 use serde_json::Value;
 
 use super::{Settings, fresh, measure};
-use crate::bench::Bench;
 use crate::brokers::{Broker, System};
 use crate::engine::{ClientPlan, Engine, Pace, Plan, StreamPlan, Target};
 use crate::process;
@@ -110,7 +108,7 @@ const FAN_OUT_WINDOW: u64 = 20;
 ///
 /// # Errors
 /// A program is missing, or the results cannot be written.
-pub fn run(settings: &Settings, json: Option<PathBuf>) -> anyhow::Result<(Results, bool)> {
+pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let cases: Vec<Case> =
         Case::all(settings.quick).into_iter().filter(|case| settings.wants(&case.label())).collect();
     anyhow::ensure!(!cases.is_empty(), "no case has such a label");
@@ -118,13 +116,10 @@ pub fn run(settings: &Settings, json: Option<PathBuf>) -> anyhow::Result<(Result
         settings.systems.iter().copied().filter(|system| case.fits(*system)).collect()
     };
     let steps = cases.iter().map(|case| fitting(*case).len()).sum::<usize>() * settings.rounds;
-    let mut bench = Bench::new("broker", steps, json, settings.stop.clone());
     for system in &settings.systems {
         settings.programs.ensure(*system)?;
-        if let Some(version) = settings.programs.version(*system) {
-            bench.results.machine.versions.insert(system.to_string(), version);
-        }
     }
+    let mut bench = settings.bench("broker", steps)?;
     for case in cases {
         let goes_on = bench.interleave(
             &fitting(case),

@@ -1,19 +1,38 @@
 //! What is measured, one file for each scenario.
 
 pub mod broker;
+pub mod connect;
+pub mod density;
+pub mod fanout;
+pub mod harness;
+pub mod introspect;
+pub mod latency;
+pub mod pairs;
+pub mod register;
+pub mod soak;
+pub mod storm;
+pub mod stress;
+pub mod token;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::bench::Bench;
 use crate::brokers::{Broker, Programs, System};
-use crate::engine::{Engine, Outcome, Plan, Stop, Target};
-use crate::process;
+use crate::cli::Scenario;
+use crate::engine::{Plan, Stop};
+use crate::harness::manager::Manager;
+use crate::load::{self, Measured, Phases, Place};
+use crate::meter::Meter;
 use crate::results::Row;
-use crate::results::float;
+use crate::stack::{Options, Runtime};
 
 /// How a scenario is to be run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Fewer cases, shorter runs.
     pub quick: bool,
@@ -29,8 +48,53 @@ pub struct Settings {
     pub only: Option<String>,
     /// The programs.
     pub programs: Programs,
+    /// What PCMs run as.
+    pub runtime: Runtime,
+    /// The PCM's image, for containers.
+    pub image: String,
+    /// TLS on both sides instead of neither.
+    pub tls: bool,
+    /// Name under which drivers reach the systems, and the address that these listen on.
+    pub host: String,
+    /// See `host`.
+    pub bind: IpAddr,
+    /// The drivers that carry the clients; without any, this process does.
+    pub crew: Option<Arc<Manager>>,
+    /// Numbers of owners, where a scenario has a choice.
+    pub owners: Vec<usize>,
+    /// Where results go while they are made.
+    pub json: Option<PathBuf>,
+    /// Results that are in the file already stay.
+    pub append: bool,
     /// Set by Ctrl-C.
     pub stop: Stop,
+}
+
+/// Runs a scenario; true if everything was measured.
+///
+/// # Errors
+/// A program is missing, the system does not start, or the results cannot be written.
+pub fn run(scenario: Scenario, settings: &Settings) -> anyhow::Result<bool> {
+    settings.phases().check()?;
+    anyhow::ensure!(
+        settings.crew.is_none() || scenario.is_distributed(),
+        "this scenario runs on one host only; latency, stress and fanout take drivers"
+    );
+    let (_, complete) = match scenario {
+        Scenario::Broker => broker::run(settings)?,
+        Scenario::Latency => latency::run(settings)?,
+        Scenario::Connect => connect::run(settings)?,
+        Scenario::Stress => stress::run(settings)?,
+        Scenario::Density => density::run(settings)?,
+        Scenario::Register => register::run(settings)?,
+        Scenario::Introspect => introspect::run(settings)?,
+        Scenario::Token => token::run(settings)?,
+        Scenario::Storm => storm::run(settings)?,
+        Scenario::Fanout => fanout::run(settings)?,
+        Scenario::Soak => soak::run(settings)?,
+        Scenario::Harness => harness::run(settings)?,
+    };
+    Ok(complete)
 }
 
 impl Settings {
@@ -39,54 +103,76 @@ impl Settings {
     pub fn wants(&self, label: &str) -> bool {
         self.only.as_ref().is_none_or(|part| label.contains(part.as_str()))
     }
-}
 
-/// One measured load on one broker.
-pub(crate) struct Measured {
-    pub(crate) outcome: Outcome,
-    /// CPU time of the broker, in seconds.
-    pub(crate) cpu: f64,
-    /// CPU time of this process.
-    pub(crate) load_cpu: f64,
-}
+    /// How long each run takes.
+    #[must_use]
+    pub const fn phases(&self) -> Phases {
+        Phases { warm_up: self.warm_up, time: self.time }
+    }
 
-impl Measured {
-    /// Rates, CPU times and losses, as every row has them.
-    pub(crate) fn describe(&self, row: &mut Row) {
-        let received = float(self.outcome.counts.received);
-        row.latency("", &self.outcome.latency)
-            .metric("per_second", received / self.outcome.seconds)
-            .metric("per_core_second", received / self.cpu)
-            .metric("cpu_seconds", self.cpu)
-            .metric("load_cpu_seconds", self.load_cpu)
-            .metric("seconds", self.outcome.seconds)
-            .count("lost", self.outcome.counts.lost)
-            .count("disordered", self.outcome.counts.disordered);
+    /// The numbers of owners to measure with: what the command line says, or these.
+    #[must_use]
+    pub fn levels(&self, full: &[usize], quick: &[usize]) -> Vec<usize> {
+        match (self.owners.is_empty(), self.quick) {
+            (false, _) => self.owners.clone(),
+            (true, true) => quick.to_vec(),
+            (true, false) => full.to_vec(),
+        }
+    }
+
+    /// A system for so many owners.
+    #[must_use]
+    pub fn stack(&self, owners: usize) -> Options {
+        Options {
+            image: self.image.clone(),
+            host: self.host.clone(),
+            bind: self.bind,
+            ..Options::new(self.runtime, owners)
+        }
+    }
+
+    /// One load, by the drivers if there are any, else by this process. `row` is told what the drivers have to say.
+    ///
+    /// # Errors
+    /// As [`load::drive`].
+    pub fn drive(
+        &self,
+        place: &Place,
+        plan: Plan,
+        row: &mut Row,
+        meter: &mut dyn FnMut() -> anyhow::Result<Meter>,
+    ) -> anyhow::Result<Measured> {
+        let Some(crew) = &self.crew else {
+            return load::drive(place, plan, self.phases(), &self.stop, meter);
+        };
+        let (measured, drivers) = crew.drive(place, &plan, self.phases(), &self.stop, meter)?;
+        row.params.insert("drivers".to_owned(), drivers.whole.into());
+        row.params.insert("lost_drivers".to_owned(), drivers.lost.into());
+        Ok(measured)
+    }
+
+    /// A bench for so many steps.
+    ///
+    /// # Errors
+    /// Results to append to cannot be read.
+    pub fn bench(&self, scenario: &str, steps: usize) -> anyhow::Result<Bench> {
+        let mut bench = Bench::new(scenario, steps, self.json.clone(), self.stop.clone());
+        if self.append {
+            bench.keep_earlier()?;
+        }
+        for system in &self.systems {
+            if let Some(version) = self.programs.version(*system) {
+                bench.results.machine.versions.insert(system.to_string(), version);
+            }
+        }
+        Ok(bench)
     }
 }
 
 /// Connects, warms up, measures, drains.
 pub(crate) fn measure(broker: &Broker, plan: Plan, settings: &Settings) -> anyhow::Result<Measured> {
-    let mut engine = Engine::new(Target::plain(broker.address), plan)?;
-    engine.connect(&settings.stop)?;
-    engine.drive(settings.warm_up, &settings.stop)?;
-    engine.mark();
-    let own = std::process::id();
-    let before = (broker.cpu_seconds()?, process::cpu_seconds(own)?);
-    engine.drive(settings.time, &settings.stop)?;
-    let outcome = engine.outcome();
-    let after = (broker.cpu_seconds()?, process::cpu_seconds(own)?);
-    engine.drain(Duration::from_secs(5))?;
-    let lost = engine.outcome().counts.lost;
-    engine.disconnect();
-    if let (1.., reason) = &outcome.ended {
-        let reason = reason.as_deref().unwrap_or("no reason");
-        anyhow::bail!("{} connections ended; the first: {reason}", outcome.ended.0);
-    }
-    anyhow::ensure!(outcome.counts.received > 0, "nothing arrived");
-    let mut outcome = outcome;
-    outcome.counts.lost = lost;
-    Ok(Measured { outcome, cpu: after.0 - before.0, load_cpu: after.1 - before.1 })
+    let place = Place::plain(broker.address);
+    load::drive(&place, plan, settings.phases(), &settings.stop, &mut || Ok(broker.meter()))
 }
 
 /// A broker that was started for one run only, so that no run leaves anything to the next.

@@ -322,9 +322,13 @@ mod tests {
 
     #[test]
     fn there_are_bounds() {
-        for line in
-            ["run broker --seconds 4000", "run broker --seconds 0", "run broker --rounds 0", "run nothing", "run latency --owners 100000"]
-        {
+        for line in [
+            "run broker --seconds 4000",
+            "run broker --seconds 0",
+            "run broker --rounds 0",
+            "run nothing",
+            "run latency --owners 100000",
+        ] {
             assert!(run(line).is_err(), "{line}");
         }
     }

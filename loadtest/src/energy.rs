@@ -92,7 +92,9 @@ fn of(text: &str) -> anyhow::Result<Energy> {
         }
         series.push((time, power));
     }
-    let (Some((start, _)), Some((end, _))) = (series.first(), series.last()) else { bail!("it has no samples") };
+    let (Some((start, _)), Some((end, _))) = (series.first(), series.last()) else {
+        bail!("it has no samples")
+    };
     let seconds = end - start;
     ensure!(series.len() > 1, "a single sample says nothing of energy");
     let milliwatt_seconds: f64 = series

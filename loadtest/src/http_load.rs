@@ -124,8 +124,7 @@ async fn one(
     mut stream: TcpStream,
     clock: Rc<Clock>,
 ) -> anyhow::Result<Answers> {
-    let mut answers =
-        Answers { latency: histogram(), done: 0, statuses: BTreeMap::new(), seconds: 0.0 };
+    let mut answers = Answers { latency: histogram(), done: 0, statuses: BTreeMap::new(), seconds: 0.0 };
     let (mut out, mut input) = (Vec::new(), Vec::with_capacity(16 << 10));
     loop {
         let started = Instant::now();
@@ -165,7 +164,8 @@ async fn read(stream: &mut TcpStream, input: &mut Vec<u8>) -> anyhow::Result<Ans
         }
         ensure!(input.len() < LONGEST, "an answer is too long");
         if stream.read_buf(input).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).context("the server closed the connection");
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+                .context("the server closed the connection");
         }
     }
 }

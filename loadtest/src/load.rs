@@ -167,7 +167,13 @@ pub fn drive(
     engine.disconnect();
     ensure!(!stop.is_set(), "stopped");
     check(&outcome)?;
-    Ok(Measured { outcome, connects, cpu: after.since(&before), load_cpu: load_after - load_before, received })
+    Ok(Measured {
+        outcome,
+        connects,
+        cpu: after.since(&before),
+        load_cpu: load_after - load_before,
+        received,
+    })
 }
 
 /// Whether a run gave numbers that mean something.
@@ -176,10 +182,7 @@ pub fn drive(
 /// It did not.
 pub fn check(outcome: &Outcome) -> anyhow::Result<()> {
     if let (ended @ 1.., reason) = &outcome.ended {
-        anyhow::bail!(
-            "{ended} connections ended; the first: {}",
-            reason.as_deref().unwrap_or("no reason")
-        );
+        anyhow::bail!("{ended} connections ended; the first: {}", reason.as_deref().unwrap_or("no reason"));
     }
     ensure!(outcome.counts.received > 0, "nothing arrived");
     Ok(())

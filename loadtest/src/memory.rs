@@ -42,7 +42,8 @@ impl Memory {
         let mut memory = Memory::default();
         for pid in stack.pcms()? {
             memory.pcms += 1;
-            memory.pcm_pss += float(process::pss_bytes(pid).context("the memory of a PCM; only root may look")?);
+            memory.pcm_pss +=
+                float(process::pss_bytes(pid).context("the memory of a PCM; only root may look")?);
             memory.pcm_swap += float(process::swap_pss_bytes(pid)?);
             if stack.options.runtime == Runtime::Docker {
                 memory.pcm_kernel += float(cgroup_kernel_bytes(pid)?);

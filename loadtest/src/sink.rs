@@ -26,8 +26,7 @@ struct Connection {
 /// # Errors
 /// The kernel's.
 pub fn run() -> anyhow::Result<()> {
-    let mut listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).context("listen on loopback")?;
+    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).context("listen on loopback")?;
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("{}", listener.local_addr()?);

@@ -26,7 +26,9 @@ pub fn run(committed: &Path, out: &Path, bin_dir: Option<&Path>, stop: &Stop) ->
     let mut off = Vec::new();
     let (mut compared, mut unknown) = (0, Vec::new());
     for scenario in Scenario::value_variants() {
-        let Some(name) = scenario.to_possible_value().map(|value| value.get_name().to_owned()) else { continue };
+        let Some(name) = scenario.to_possible_value().map(|value| value.get_name().to_owned()) else {
+            continue;
+        };
         let file = out.join(format!("{name}.json"));
         let run = Run::quick(*scenario, file.clone(), bin_dir.map(Path::to_owned));
         let started = Instant::now();
@@ -57,7 +59,10 @@ pub fn run(committed: &Path, out: &Path, bin_dir: Option<&Path>, stop: &Stop) ->
         }
     }
     let took = all.elapsed();
-    println!("{compared} figures compared with the committed ones; off by a factor of three or more: {}", off.len());
+    println!(
+        "{compared} figures compared with the committed ones; off by a factor of three or more: {}",
+        off.len()
+    );
     for line in &off {
         println!("  {line}");
     }

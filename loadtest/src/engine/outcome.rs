@@ -227,8 +227,7 @@ mod tests {
         let mut whole = one.latency.clone();
         whole.add(&other.latency).expect("same bounds");
         let sent = serde_json::to_string(&other.send().expect("it is sent")).expect("JSON");
-        let received =
-            Outcome::receive(&serde_json::from_str(&sent).expect("JSON")).expect("it is received");
+        let received = Outcome::receive(&serde_json::from_str(&sent).expect("JSON")).expect("it is received");
         assert_eq!(received.latency, other.latency);
         one.merge(&received).expect("same bounds");
         assert_eq!(one.latency, whole);

@@ -46,7 +46,10 @@ impl Plan {
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(self.clients.len() <= 100_000, "more than 100,000 clients");
         let fast = |pace| matches!(pace, Pace::Open { interval, .. } if interval < Duration::from_millis(1));
-        anyhow::ensure!(!self.streams.iter().any(|one| fast(one.pace)), "more than a thousand messages a second");
+        anyhow::ensure!(
+            !self.streams.iter().any(|one| fast(one.pace)),
+            "more than a thousand messages a second"
+        );
         Ok(())
     }
 
@@ -172,7 +175,16 @@ impl StreamPlan {
     /// Messages of 100 bytes for one receiver.
     #[must_use]
     pub fn new(publisher: usize, topic: impl Into<String>, qos: QoS, pace: Pace) -> StreamPlan {
-        StreamPlan { publisher, topic: topic.into(), qos, retain: false, payload: 100, receivers: 1, pace, group: 0 }
+        StreamPlan {
+            publisher,
+            topic: topic.into(),
+            qos,
+            retain: false,
+            payload: 100,
+            receivers: 1,
+            pace,
+            group: 0,
+        }
     }
 
     /// The same in another group.
@@ -288,7 +300,8 @@ mod tests {
         for owner in 0..5 {
             let device = ClientPlan { owner, ..ClientPlan::device(format!("d{owner}"), vec![1, 2, 255]) };
             let device = plan.client(device);
-            let app = ClientPlan::new(format!("a{owner}")).subscribing("d/#", QoS::AtLeastOnce).login("n", "p");
+            let app =
+                ClientPlan::new(format!("a{owner}")).subscribing("d/#", QoS::AtLeastOnce).login("n", "p");
             plan.client(ClientPlan { owner, ..app });
             let pace = Pace::Open { interval: Duration::from_secs(1), offset: Duration::ZERO };
             plan.stream(StreamPlan::new(device, format!("d/{owner}"), QoS::ExactlyOnce, pace).group(1));

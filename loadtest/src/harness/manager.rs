@@ -248,15 +248,15 @@ impl Manager {
         self.pause(phases.time, stop)?;
         let after = meter.read()?;
         let patience = load::DRAIN + Duration::from_secs(30);
-        let last = |driver: &Driver| {
-            driver.report.as_ref().is_some_and(|report| report.run == run && report.last)
-        };
+        let last =
+            |driver: &Driver| driver.report.as_ref().is_some_and(|report| report.run == run && report.last);
         self.await_all(ids, patience, stop, last)?;
         let mut outcome = Outcome::empty();
         let (mut load_cpu, mut whole, mut lost) = (0.0, 0, 0);
         for (id, driver) in self.hall.lock().iter().filter(|(id, _)| ids.contains(id)) {
             // What a lost driver had streamed is of another length of time, so it makes no rate together with the others'.
-            let Some(report) = driver.report.as_ref().filter(|report| report.run == run && report.last) else {
+            let Some(report) = driver.report.as_ref().filter(|report| report.run == run && report.last)
+            else {
                 lost += 1;
                 continue;
             };
@@ -319,8 +319,7 @@ async fn guard(State(hall): State<Arc<Hall>>, request: Request, next: Next) -> R
     if let Some(key) = &hall.key {
         let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let said = said.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let (said, key) =
-            (service::secret::sha256(said.as_bytes()), service::secret::sha256(key.as_bytes()));
+        let (said, key) = (service::secret::sha256(said.as_bytes()), service::secret::sha256(key.as_bytes()));
         if !service::secret::equal(&said, &key) {
             return Err(StatusCode::UNAUTHORIZED);
         }

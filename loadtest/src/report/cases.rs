@@ -57,8 +57,7 @@ impl Case<'_> {
     /// Median and range of a metric of one system.
     #[must_use]
     pub fn spread(&self, system: System, metric: &str) -> Option<Spread> {
-        let numbers: Vec<f64> =
-            self.of(system).filter_map(|row| row.metrics.get(metric).copied()).collect();
+        let numbers: Vec<f64> = self.of(system).filter_map(|row| row.metrics.get(metric).copied()).collect();
         Spread::of(&numbers)
     }
 

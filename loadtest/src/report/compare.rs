@@ -81,7 +81,8 @@ mod tests {
 
     fn results(owners: &[(u64, f64)]) -> Results {
         let rows = owners.iter().map(|(owners, mean)| {
-            let mut row = Row::new(System::Oauthing, params([("owners", (*owners).into()), ("round", 1.into())]));
+            let mut row =
+                Row::new(System::Oauthing, params([("owners", (*owners).into()), ("round", 1.into())]));
             row.metric("mean_ms", *mean);
             row
         });

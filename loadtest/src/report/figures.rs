@@ -25,7 +25,10 @@ pub(super) fn section(results: &Results, cases: &[Case<'_>], stem: &str) -> Sect
         other => plain(other, cases),
     };
     let runtime = |name: &str| {
-        results.rows.iter().any(|row| row.params.get("runtime").and_then(|value| value.as_str()) == Some(name))
+        results
+            .rows
+            .iter()
+            .any(|row| row.params.get("runtime").and_then(|value| value.as_str()) == Some(name))
     };
     match (runtime("docker"), runtime("process")) {
         (true, false) => section.title.push_str(" (PCMs in containers)"),
@@ -69,7 +72,8 @@ fn latency(cases: &[Case<'_>], stem: &str) -> Section {
     );
     let plain: Vec<Case<'_>> = cases.iter().filter(|case| !case.is("tls")).cloned().collect();
     let plain = if plain.is_empty() { cases.to_vec() } else { plain };
-    let level = |pick: fn(&paper::Latency) -> f64| paper::LATENCY.iter().map(move |one| (one.clients, pick(one)));
+    let level =
+        |pick: fn(&paper::Latency) -> f64| paper::LATENCY.iter().map(move |one| (one.clients, pick(one)));
     section.plots.push((
         format!("{stem}-mean.svg"),
         Plot {
@@ -120,7 +124,11 @@ fn latency(cases: &[Case<'_>], stem: &str) -> Section {
             ratio.push_str(&format!("; added {} ms", added.text()));
         }
         section.lines.extend([mean, p95, p99]);
-        section.lines.push(Line::of(case, "per_core_second", format!("{owners} owners{}: messages a CPU-second", tls(case))));
+        section.lines.push(Line::of(
+            case,
+            "per_core_second",
+            format!("{owners} owners{}: messages a CPU-second", tls(case)),
+        ));
     }
     section
 }
@@ -134,7 +142,9 @@ fn connect(cases: &[Case<'_>]) -> Section {
     for case in cases {
         let pcm = case.text("pcm").unwrap_or("");
         let told = match pcm {
-            "running" => Some(format!("{} (Mosquitto {})", paper::CONNECT_RUNNING_MS, paper::CONNECT_MOSQUITTO_MS)),
+            "running" => {
+                Some(format!("{} (Mosquitto {})", paper::CONNECT_RUNNING_MS, paper::CONNECT_MOSQUITTO_MS))
+            }
             "cold" | "pool" => Some(short(paper::CONNECT_LAUNCHED_MS)),
             _ => None,
         };
@@ -198,7 +208,8 @@ fn register(cases: &[Case<'_>], stem: &str) -> Section {
     let with = |batch: u64| -> Vec<Case<'_>> {
         cases.iter().filter(|case| case.number("batch") == Some(batch)).cloned().collect()
     };
-    let batches: std::collections::BTreeSet<u64> = cases.iter().filter_map(|case| case.number("batch")).collect();
+    let batches: std::collections::BTreeSet<u64> =
+        cases.iter().filter_map(|case| case.number("batch")).collect();
     let mut series = Vec::new();
     for (batch, look) in batches.iter().zip([Look::Ours, Look::OursToo]) {
         let name = if *batch == 1 { "one by one".to_owned() } else { format!("in batches of {batch}") };
@@ -219,8 +230,16 @@ fn register(cases: &[Case<'_>], stem: &str) -> Section {
         let iterations = short(float(case.number("iterations").unwrap_or(0)));
         let batch = case.number("batch").unwrap_or(1);
         let how = if batch == 1 { "one by one".to_owned() } else { format!("batches of {batch}") };
-        section.lines.push(Line::of(case, "per_second", format!("{iterations} iterations, {how}: devices a second")));
-        section.lines.push(Line::of(case, "p99_ms", format!("{iterations} iterations, {how}: 99 % of answers, ms")));
+        section.lines.push(Line::of(
+            case,
+            "per_second",
+            format!("{iterations} iterations, {how}: devices a second"),
+        ));
+        section.lines.push(Line::of(
+            case,
+            "p99_ms",
+            format!("{iterations} iterations, {how}: 99 % of answers, ms"),
+        ));
     }
     section
 }
@@ -231,7 +250,8 @@ fn introspect(cases: &[Case<'_>], stem: &str) -> Section {
         "Tokens judged a second by the DIdP, for 1 to 16 gateways at once, by the number of devices in the store. The paper says that it scales to many gateways and gives no numbers. The store is filled by \
          the harness with rows as the flows make them, not over HTTP.",
     );
-    let devices: std::collections::BTreeSet<u64> = cases.iter().filter_map(|case| case.number("devices")).collect();
+    let devices: std::collections::BTreeSet<u64> =
+        cases.iter().filter_map(|case| case.number("devices")).collect();
     let mut series = Vec::new();
     for (count, look) in devices.iter().rev().zip([Look::Ours, Look::OursToo, Look::PaperToo]) {
         let these: Vec<Case<'_>> =
@@ -348,7 +368,8 @@ fn density(cases: &[Case<'_>]) -> Section {
         ]);
         if let Some(devices) = case.spread(System::Oauthing, "devices_per_owner") {
             section.lines.push(Line {
-                what: "devices an owner can have, each one message a minute, when the host is full".to_owned(),
+                what: "devices an owner can have, each one message a minute, when the host is full"
+                    .to_owned(),
                 paper: Some("600".to_owned()),
                 mosquitto: None,
                 ours: Some(devices.text()),
@@ -363,8 +384,10 @@ fn density(cases: &[Case<'_>]) -> Section {
 }
 
 fn soak(cases: &[Case<'_>], stem: &str) -> Section {
-    let mut section =
-        empty("Over time", "The load of figure 10 with QoS 1 for a long time; memory of each part, latency in each slice of the time.");
+    let mut section = empty(
+        "Over time",
+        "The load of figure 10 with QoS 1 for a long time; memory of each part, latency in each slice of the time.",
+    );
     let megabytes = |metric: &str, name: &str, look| {
         let mut series = line(cases, System::Oauthing, metric, "slice", name, look);
         for (_, middle, least, most) in &mut series.points {
@@ -426,8 +449,11 @@ fn plain(scenario: &str, cases: &[Case<'_>]) -> Section {
     let mut section = empty(scenario, "");
     for case in cases {
         let named: Vec<String> = case.params.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        let metrics: std::collections::BTreeSet<&String> =
-            [System::Oauthing, System::Mosquitto].iter().flat_map(|system| case.of(*system)).flat_map(|row| row.metrics.keys()).collect();
+        let metrics: std::collections::BTreeSet<&String> = [System::Oauthing, System::Mosquitto]
+            .iter()
+            .flat_map(|system| case.of(*system))
+            .flat_map(|row| row.metrics.keys())
+            .collect();
         for metric in metrics {
             section.lines.push(Line::of(case, metric, format!("{}: {metric}", named.join(", "))));
         }

@@ -88,8 +88,18 @@ pub fn make(from: &Path, to: &Path) -> anyhow::Result<usize> {
 /// The paper's order of figures, then what it has not.
 fn order(scenario: &str) -> usize {
     let known = [
-        "latency", "connect", "stress", "register", "introspect", "token", "storm", "fanout", "density", "soak",
-        "broker", "harness",
+        "latency",
+        "connect",
+        "stress",
+        "register",
+        "introspect",
+        "token",
+        "storm",
+        "fanout",
+        "density",
+        "soak",
+        "broker",
+        "harness",
     ];
     known.iter().position(|one| *one == scenario).unwrap_or(known.len())
 }
@@ -169,7 +179,8 @@ fn notes(results: &Results, raw: &str) -> String {
         .filter_map(|row| row.params.get("lost_drivers").and_then(serde_json::Value::as_u64))
         .sum();
     if lost > 0 {
-        let _ = writeln!(text, "**Drivers were lost** {lost} times; those runs hold what the others measured.\n");
+        let _ =
+            writeln!(text, "**Drivers were lost** {lost} times; those runs hold what the others measured.\n");
     }
     let warm_up: std::collections::BTreeSet<u64> =
         results.rows.iter().filter_map(|row| row.params.get("warm_up_ms")?.as_u64()).collect();
@@ -216,8 +227,7 @@ mod tests {
             }
         }
         let machine = Machine { cpu: "a CPU".to_owned(), cores: 2, ..Machine::default() };
-        let results =
-            Results { scenario: "latency".to_owned(), commit: "abc".to_owned(), machine, rows };
+        let results = Results { scenario: "latency".to_owned(), commit: "abc".to_owned(), machine, rows };
         results.write(&raw.join("latency.json")).expect("it is written");
         assert_eq!(make(&raw, &out).expect("a page"), 1);
         let page = std::fs::read_to_string(out.join("README.md")).expect("the page");

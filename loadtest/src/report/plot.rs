@@ -72,7 +72,8 @@ impl Plot {
     pub(super) fn svg(&self) -> anyhow::Result<Option<String>> {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let Some((mut left, mut right)) = range(points().map(|(x, ..)| *x)) else { return Ok(None) };
-        let (least, most) = range(points().flat_map(|(_, _, least, most)| [*least, *most])).unwrap_or((0.0, 1.0));
+        let (least, most) =
+            range(points().flat_map(|(_, _, least, most)| [*least, *most])).unwrap_or((0.0, 1.0));
         if right - left < f64::EPSILON {
             (left, right) = (left * 0.9, right * 1.1 + f64::EPSILON);
         }
@@ -142,11 +143,10 @@ impl Plot {
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
             let dots = series.points.iter().map(|(x, y, ..)| Circle::new((*x, *y), 3, colour.filled()));
             chart.draw_series(dots).map_err(wrong)?;
-            let ranges = series.points.iter().filter(|(_, _, least, most)| most > least).map(
-                |(x, _, least, most)| {
+            let ranges =
+                series.points.iter().filter(|(_, _, least, most)| most > least).map(|(x, _, least, most)| {
                     PathElement::new(vec![(*x, *least), (*x, *most)], colour.mix(0.55).stroke_width(1))
-                },
-            );
+                });
             chart.draw_series(ranges).map_err(wrong)?;
         }
         chart

@@ -101,12 +101,7 @@ fn hold(settings: &Settings, sides: &Sides, system: System, owners: usize) -> an
 }
 
 /// Connects these owners' devices one after the other.
-fn connect(
-    settings: &Settings,
-    sides: &Sides,
-    system: System,
-    owners: Range<usize>,
-) -> anyhow::Result<Row> {
+fn connect(settings: &Settings, sides: &Sides, system: System, owners: Range<usize>) -> anyhow::Result<Row> {
     let mut plan = Plan { connecting: 1, ..Plan::default() };
     let count = owners.len();
     for number in owners {

@@ -61,7 +61,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
                 }),
                 _ => sink().and_then(|(sink, address, _dir)| {
                     let meter = Meter::new(vec![("sink", vec![sink.id()])]);
-                    row(*system, settings, &Place::plain(address), plan(pairs, *pace, None), &mut || Ok(meter.clone()))
+                    row(*system, settings, &Place::plain(address), plan(pairs, *pace, None), &mut || {
+                        Ok(meter.clone())
+                    })
                 }),
             };
             let rows = outcome.map(|mut row| {

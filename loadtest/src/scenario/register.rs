@@ -31,7 +31,11 @@ impl Requests for Factory {
     }
 
     fn answered(&mut self, status: u16, body: &[u8]) -> anyhow::Result<u64> {
-        anyhow::ensure!(status == 201, "registration is answered with {status}: {}", String::from_utf8_lossy(body));
+        anyhow::ensure!(
+            status == 201,
+            "registration is answered with {status}: {}",
+            String::from_utf8_lossy(body)
+        );
         Ok(self.devices)
     }
 }
@@ -114,7 +118,8 @@ pub(super) fn didp_row(
         readings.push((meter.read()?, process::cpu_seconds(own)?));
         Ok(())
     })?;
-    let mut row = Row::new(System::Oauthing, params([("warm_up_ms", json!(settings.warm_up.as_millis() as u64))]));
+    let mut row =
+        Row::new(System::Oauthing, params([("warm_up_ms", json!(settings.warm_up.as_millis() as u64))]));
     row.latency("", &answers.latency)
         .metric("per_second", crate::results::float(answers.done) / answers.seconds)
         .metric("seconds", answers.seconds)

@@ -17,8 +17,8 @@ use crate::http_load::{Requests, post};
 use crate::load::Phases;
 use crate::process;
 use crate::results::{Results, Row, float, params};
-use crate::stack::provision::Household;
 use crate::stack::Stack;
+use crate::stack::provision::Household;
 
 /// Clients of each kind, each with one request under way.
 const CLIENTS: usize = 32;
@@ -41,7 +41,11 @@ impl Requests for Refreshing {
     }
 
     fn answered(&mut self, status: u16, body: &[u8]) -> anyhow::Result<u64> {
-        anyhow::ensure!(status == 200, "a refresh is answered with {status}: {}", String::from_utf8_lossy(body));
+        anyhow::ensure!(
+            status == 200,
+            "a refresh is answered with {status}: {}",
+            String::from_utf8_lossy(body)
+        );
         self.refresh_token = serde_json::from_slice::<Pair>(body).context("a token response")?.refresh_token;
         Ok(1)
     }

@@ -30,7 +30,9 @@ pub(super) fn pids(place: &str) -> anyhow::Result<Vec<u32>> {
         let mut args = vec!["inspect", "-f", "{{.State.Pid}}"];
         args.extend(chunk.iter().map(String::as_str));
         let text = docker(&args)?;
-        pids.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid != 0));
+        pids.extend(
+            text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid != 0),
+        );
     }
     Ok(pids)
 }

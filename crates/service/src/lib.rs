@@ -7,10 +7,13 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod net;
+pub mod proxy;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod workers;
 
 pub use clock::Clock;
 pub use shutdown::Shutdown;
+pub use workers::Workers;

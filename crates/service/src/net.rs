@@ -1,6 +1,7 @@
 //! TCP listeners, plain or TLS: permit, accept, spawn, handshake inside the task with a time limit.
 //!
-//! An accept loop never waits for a peer. Beyond the bounds a connection is closed at once.
+//! An accept loop never waits for a peer. Beyond the bounds a connection is closed at once. What a load balancer says about
+//! whom it passes on is `proxy`'s.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,7 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::Shutdown;
+use crate::proxy::{self, Trusted};
+use crate::{Shutdown, Workers};
 
 /// Time that a TLS handshake may take.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -26,6 +28,8 @@ pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    proxies: Trusted,
+    workers: Option<Workers>,
 }
 
 impl Listener {
@@ -35,7 +39,7 @@ impl Listener {
     /// The address cannot be bound; the error names it.
     pub async fn bind(address: &str) -> io::Result<Self> {
         match TcpListener::bind(address).await {
-            Ok(tcp) => Ok(Self { tcp, tls: None }),
+            Ok(tcp) => Ok(Self { tcp, tls: None, proxies: Trusted::default(), workers: None }),
             Err(error) => Err(io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))),
         }
     }
@@ -44,6 +48,20 @@ impl Listener {
     #[must_use]
     pub fn with_tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// The same listener, where connections from these addresses begin with a PROXY header, before TLS.
+    #[must_use]
+    pub fn with_proxies(mut self, trusted: Trusted) -> Self {
+        self.proxies = trusted;
+        self
+    }
+
+    /// The same listener, whose connections are served by these threads.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
         self
     }
 
@@ -77,7 +95,15 @@ impl Admission {
 
     /// A place for a connection from `address`; `None` if there is none left.
     pub fn admit(&self, address: IpAddr) -> Option<Permit> {
-        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        self.assign(self.reserve()?, address)
+    }
+
+    /// A place among all, for a connection whose address is not known yet.
+    fn reserve(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.all).try_acquire_owned().ok()
+    }
+
+    fn assign(&self, all: OwnedSemaphorePermit, address: IpAddr) -> Option<Permit> {
         let address = network(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let count = addresses.entry(address).or_default();
@@ -116,13 +142,14 @@ impl Drop for Permit {
     }
 }
 
-/// Accepts until `shutdown` begins and runs `session` in a task of its own for each connection.
+/// Accepts until `shutdown` begins and runs `session` in a task of its own for each connection, with the address that it comes
+/// from: its peer's, or what a trusted load balancer says.
 pub async fn accept<S, F>(listener: Listener, admission: Admission, shutdown: Shutdown, session: S)
 where
     S: Fn(Stream, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let Listener { tcp, tls } = listener;
+    let Listener { tcp, tls, proxies, workers } = listener;
     let tls = tls.map(TlsAcceptor::from);
     let mut refusals = Refusals::default();
     loop {
@@ -139,23 +166,93 @@ where
                 continue;
             }
         };
-        let Some(permit) = admission.admit(peer.ip()) else {
+        let place = if proxies.contains(peer.ip()) {
+            admission.reserve().map(|place| Place::Reserved(admission.clone(), place))
+        } else {
+            admission.admit(peer.ip()).map(Place::Assigned)
+        };
+        let Some(place) = place else {
             refusals.tell(Instant::now());
             continue;
         };
         let (tls, session) = (tls.clone(), session.clone());
-        shutdown.spawn(async move {
-            let _permit = permit;
-            let _ = stream.set_nodelay(true);
-            match tls {
-                None => session(Stream::Plain(stream), peer).await,
-                Some(tls) => match tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => session(Stream::Tls(Box::new(stream)), peer).await,
-                    Ok(Err(error)) => tracing::debug!(event = "tls_handshake_failed", %error),
-                    Err(_) => tracing::debug!(event = "tls_handshake_failed", error = "time limit"),
-                },
+        match &workers {
+            None => {
+                shutdown.spawn(serve(stream, peer, place, tls, session));
             }
-        });
+            Some(workers) => match stream.into_std() {
+                Ok(stream) => workers.spawn(&shutdown, async move {
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => serve(stream, peer, place, tls, session).await,
+                        Err(error) => tracing::warn!(event = "accept_failed", %error),
+                    }
+                }),
+                Err(error) => tracing::warn!(event = "accept_failed", %error),
+            },
+        }
+    }
+}
+
+/// One connection's life. What is needed at its beginning only is boxed: it would be lent for as long as the connection lives.
+async fn serve<S, F>(stream: TcpStream, peer: SocketAddr, place: Place, tls: Option<TlsAcceptor>, session: S)
+where
+    S: Fn(Stream, SocketAddr) -> F,
+    F: Future<Output = ()>,
+{
+    let begun = Box::pin(begin(stream, peer, place, tls)).await;
+    if let Some((_permit, stream, peer)) = begun {
+        session(stream, peer).await;
+    }
+}
+
+/// PROXY header and TLS handshake, each where there must be one.
+async fn begin(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    tls: Option<TlsAcceptor>,
+) -> Option<(Permit, Stream, SocketAddr)> {
+    let _ = stream.set_nodelay(true);
+    let (permit, stream, peer) = introduce(stream, peer, place).await?;
+    let Some(tls) = tls else { return Some((permit, Stream::Plain(stream), peer)) };
+    match tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => return Some((permit, Stream::Tls(Box::new(stream)), peer)),
+        Ok(Err(error)) => tracing::debug!(event = "tls_handshake_failed", %error),
+        Err(_) => tracing::debug!(event = "tls_handshake_failed", error = "time limit"),
+    }
+    None
+}
+
+/// A connection's place before it is known whom it is from.
+enum Place {
+    Assigned(Permit),
+    /// Its PROXY header is still to be read.
+    Reserved(Admission, OwnedSemaphorePermit),
+}
+
+/// Reads the PROXY header where one must come; `None` if it does not, or if there is no place for whom it names.
+async fn introduce(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+) -> Option<(Permit, TcpStream, SocketAddr)> {
+    let (admission, reserved) = match place {
+        Place::Assigned(permit) => return Some((permit, stream, peer)),
+        Place::Reserved(admission, reserved) => (admission, reserved),
+    };
+    let source = match proxy::read_header(&mut stream).await {
+        Ok(source) => source.unwrap_or(peer),
+        Err(error) => {
+            tracing::debug!(event = "proxy_header_failed", %error);
+            return None;
+        }
+    };
+    match admission.assign(reserved, source.ip()) {
+        Some(permit) => Some((permit, stream, source)),
+        None => {
+            tracing::debug!(event = "connections_refused", reason = "too many connections of one address");
+            None
+        }
     }
 }
 

@@ -160,6 +160,23 @@ impl Cause {
     }
 }
 
+/// What the gateway says about a code in an acknowledgement, whoever chose it: the PCM's own words stay with the PCM.
+pub(crate) fn words(reason: ReasonCode) -> Option<&'static str> {
+    Some(match reason {
+        ReasonCode::UNSPECIFIED_ERROR => "something went wrong",
+        ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR => "not the current version",
+        ReasonCode::NOT_AUTHORIZED => "the grant does not cover this",
+        ReasonCode::TOPIC_FILTER_INVALID => "the filter is too long or has too many levels",
+        ReasonCode::TOPIC_NAME_INVALID => {
+            "the topic is too long, or the response topic is not in the device's own data"
+        }
+        ReasonCode::PACKET_IDENTIFIER_IN_USE => "the packet identifier is in use",
+        ReasonCode::QUOTA_EXCEEDED => "there is no room for it",
+        ReasonCode::PAYLOAD_FORMAT_INVALID => "the payload is not of the form that it must have",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

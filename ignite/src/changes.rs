@@ -97,15 +97,17 @@ async fn hand_on_until_done(gateway: &Gateway, didp: &Didp, owner: &OwnerId) {
     }
 }
 
-/// Ends grants when their time is over, whether their DIdP can be reached or not, until the gateway stops.
-pub(crate) async fn end_grants_in_time(gateway: Arc<Gateway>) {
+/// Ends grants and silent sessions when their time is over, whether their DIdP can be reached or not, until the gateway stops.
+pub(crate) async fn end_in_time(gateway: Arc<Gateway>) {
     let mut tick = interval(TICK);
     loop {
         tokio::select! {
             () = gateway.shutdown.begun() => return,
             _ = tick.tick() => {}
         }
-        for owner in gateway.owners.due(gateway.clock.now()) {
+        let now = gateway.clock.now();
+        gateway.sessions.end_with_tokens(now);
+        for owner in gateway.owners.due(now) {
             let gateway = Arc::clone(&gateway);
             gateway.shutdown.clone().spawn(async move {
                 let ending = gateway.owners.end_grants(&gateway, &owner).await;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use service::{Clock, Shutdown};
+use tokio::runtime::Builder;
 
 use crate::config::Config;
 use crate::serve::{self, Listeners};
@@ -55,7 +56,12 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     service::tls::install_provider();
     service::telemetry::init("ignite");
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // The gateway's connections have threads of their own.
+    let mut runtime = match arguments.role {
+        Role::Launcher(_) => Builder::new_multi_thread(),
+        Role::Serve(_) | Role::CheckConfig(_) | Role::Healthcheck { .. } => Builder::new_current_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };

@@ -5,10 +5,12 @@
 //! does the same without starting anything. Variables and the reading itself are `service::config`'s.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use service::config::{ConfigError, Source, Spanned};
+use service::proxy::Trusted;
 use url::Url;
 
 /// `ignite.toml`.
@@ -21,6 +23,8 @@ pub struct Config {
     /// Where clients connect.
     #[serde(default)]
     pub listen: Listen,
+    /// Threads that serve connections; one for each processor if missing.
+    pub threads: Option<NonZeroUsize>,
     /// The certificate of the TLS listeners; required as soon as one of them is configured.
     pub tls: Option<TlsFiles>,
     /// File with 32 random bytes, raw or as 43 base64url characters, from which names, handles and client ids are derived.
@@ -50,6 +54,10 @@ pub struct Listen {
     pub http: Option<SocketAddr>,
     /// The same over TLS (8443).
     pub https: Option<Spanned<SocketAddr>>,
+    /// Load balancers: connections from these addresses and networks begin with a PROXY header of version 2, on every listener.
+    /// From all others none is taken.
+    #[serde(default)]
+    pub proxies: Trusted,
 }
 
 /// PEM files of the TLS listeners.
@@ -98,6 +106,8 @@ pub struct Limits {
     pub didp_requests: usize,
     /// Tokens from one IP address that may fail in a row; then one a second.
     pub failed_tokens_per_address: u32,
+    /// While a DIdP's events do not come in: how often it is asked about each live session's token.
+    pub unwatched_token_seconds: u64,
     /// Time from the connection being ready to the whole CONNECT being read.
     pub connect_seconds: u64,
     /// Time in which a blocked client must take a write before it is cut off.
@@ -123,6 +133,7 @@ impl Default for Limits {
             packets_per_second: 10_000,
             didp_requests: 64,
             failed_tokens_per_address: 60,
+            unwatched_token_seconds: 10,
             connect_seconds: 10,
             write_seconds: 20,
             packet_bytes: 256 * 1024,

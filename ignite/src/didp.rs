@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use oauth_wire::{ActiveToken, GrantList, Introspection};
-use reqwest::{Certificate, Client, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -26,7 +26,8 @@ const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 pub(crate) struct Didp {
     pub(crate) issuer: String,
     resource: String,
-    client: Client,
+    /// One for the main thread and one for each that serves connections: an answer wakes the thread that asked, and no other.
+    clients: Vec<Client>,
     introspect: Url,
     grants: Url,
     events: Url,
@@ -63,24 +64,33 @@ impl Didp {
     ///
     /// # Errors
     /// A file that cannot be used, a URL that is none.
-    pub(crate) fn new(config: &DidpConfig, resource: &str, limits: &Limits) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        config: &DidpConfig,
+        resource: &str,
+        limits: &Limits,
+        threads: usize,
+    ) -> anyhow::Result<Self> {
         let request_limit = Duration::from_secs(limits.didp_seconds);
-        let mut client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(request_limit)
-            .user_agent("oauthing-ignite");
-        if let Some(file) = &config.ca_file {
-            let pem = std::fs::read(file).with_context(|| format!("ca_file {}", file.display()))?;
-            for certificate in Certificate::from_pem_bundle(&pem)? {
-                client = client.add_root_certificate(certificate);
+        let authorities = match &config.ca_file {
+            Some(file) => {
+                let pem = std::fs::read(file).with_context(|| format!("ca_file {}", file.display()))?;
+                Certificate::from_pem_bundle(&pem)?
             }
-        }
+            None => Vec::new(),
+        };
+        let client = || {
+            let client = Client::builder()
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(request_limit)
+                .user_agent("oauthing-ignite");
+            authorities.iter().cloned().fold(client, ClientBuilder::add_root_certificate).build()
+        };
         let secret = &config.client_secret_file;
         Ok(Self {
             issuer: config.issuer.clone(),
             resource: resource.to_owned(),
-            client: client.build()?,
+            clients: (0..=threads).map(|_| client()).collect::<Result<_, _>>()?,
             introspect: config.endpoint("introspect").context("introspection URL")?,
             grants: config.endpoint("introspect/grants").context("introspection URL")?,
             events: config.endpoint("introspect/events").context("introspection URL")?,
@@ -129,6 +139,11 @@ impl Didp {
         if list.sub == sub { Ok(list) } else { Err(Unavailable::Foreign) }
     }
 
+    fn client(&self) -> &Client {
+        let number = service::workers::number().map_or(0, |number| number + 1);
+        &self.clients[number % self.clients.len()]
+    }
+
     /// `seq` of the last event that was dealt with.
     pub(crate) fn seen(&self) -> i64 {
         self.seen.load(Ordering::Acquire)
@@ -141,7 +156,7 @@ impl Didp {
 
     async fn post<T: DeserializeOwned>(&self, url: &Url, form: &[(&str, &str)]) -> Result<T, Unavailable> {
         let request = || {
-            self.client
+            self.client()
                 .post(url.clone())
                 .basic_auth(&self.client_id, Some(self.secret.as_str()))
                 .header(reqwest::header::ACCEPT, "application/json")

@@ -18,28 +18,39 @@ const MOST: usize = 1 << 16;
 pub(crate) struct Failures {
     /// Failures in a row that an address may have.
     burst: i64,
+    all: Mutex<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
     /// When all failures of an address are forgiven, Unix milliseconds.
-    until: Mutex<HashMap<IpAddr, i64>>,
+    until: HashMap<IpAddr, i64>,
+    /// When the next look for addresses to forget is due: it takes a while, and a flood must not choose how often.
+    sweep: i64,
 }
 
 impl Failures {
     /// `burst` failures are free, then one for each second.
     pub(crate) fn new(burst: u32) -> Self {
-        Self { burst: i64::from(burst.max(1)), until: Mutex::default() }
+        Self { burst: i64::from(burst.max(1)), all: Mutex::default() }
     }
 
     /// True if this address has used up its failures at `now` (Unix milliseconds).
     pub(crate) fn are_used_up(&self, address: IpAddr, now: i64) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.get(&network(address)).is_some_and(|until| until - now > (self.burst - 1) * FORGIVEN)
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.until.get(&network(address)).is_some_and(|until| until - now > (self.burst - 1) * FORGIVEN)
     }
 
     /// Counts a failure.
     pub(crate) fn count(&self, address: IpAddr, now: i64) {
-        let mut all = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counted { until: all, sweep } = &mut *all;
         let address = network(address);
         if all.len() >= MOST && !all.contains_key(&address) {
-            all.retain(|_, until| *until > now);
+            if *sweep <= now {
+                *sweep = now + FORGIVEN;
+                all.retain(|_, until| *until > now);
+            }
             if all.len() >= MOST {
                 // Whoever has that many addresses is not stopped by counting them; the places to ask are few still.
                 return;
@@ -76,9 +87,9 @@ mod tests {
         for address in 0..70_000_u32 {
             failures.count(IpAddr::from(address.to_be_bytes()), 0);
         }
-        assert_eq!(failures.until.lock().unwrap().len(), MOST);
+        assert_eq!(failures.all.lock().unwrap().until.len(), MOST);
         assert!(failures.are_used_up(IpAddr::from([0, 0, 0, 1]), 0));
         failures.count(IpAddr::from([9, 9, 9, 9]), 2_000);
-        assert_eq!(failures.until.lock().unwrap().len(), 1);
+        assert_eq!(failures.all.lock().unwrap().until.len(), 1);
     }
 }

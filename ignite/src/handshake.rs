@@ -65,6 +65,8 @@ pub(crate) fn connect_up(
         })
         .collect();
     properties.push(Property::MaximumPacketSize(u32::try_from(longest_packet).unwrap_or(u32::MAX)));
+    // Its words would end at the gateway, which has its own.
+    properties.push(Property::RequestProblemInformation(false));
     let names = match &connect.will {
         None => None,
         Some(will) => {
@@ -77,15 +79,19 @@ pub(crate) fn connect_up(
             )?)
         }
     };
-    let mut will_properties = Vec::new();
-    let will = connect.will.zip(names.as_ref()).map(|(will, names)| {
-        will_properties.extend(will.properties.iter().filter_map(|property| match property {
-            Property::ResponseTopic(_) => names.response.as_deref().map(Property::ResponseTopic),
-            other => Some(other),
-        }));
-        Will { topic: &names.topic, ..will }
+    let topic = names.map(|names| names.topic.to_string());
+    let response = names.and_then(|names| names.response).map(|response| response.to_string());
+    let said = connect.will.iter().flat_map(|will| will.properties.iter());
+    let said = said.filter_map(|property| match property {
+        Property::ResponseTopic(_) => response.as_deref().map(Property::ResponseTopic),
+        other => Some(other),
     });
-    let will = will.map(|will| Will { properties: Properties::list(&will_properties), ..will });
+    let will_properties: Vec<_> = said.collect();
+    let will = connect.will.zip(topic.as_deref()).map(|(will, topic)| Will {
+        topic,
+        properties: Properties::list(&will_properties),
+        ..will
+    });
     let up = Connect {
         version: connect.version,
         clean_start: connect.clean_start,
@@ -119,6 +125,8 @@ pub(crate) fn connack_down(
         client_packet: limit(connect.properties.maximum_packet_size()).min(longest_packet + TRANSLATION),
         pcm_packet,
         topic: longest_topic,
+        aliases: connect.properties.topic_alias_maximum().unwrap_or_default().min(TOPIC_ALIASES),
+        words: connect.properties.request_problem_information() != Some(false),
     };
     // Only what was agreed with the PCM and still holds on this hop; texts of the PCM are not the client's business.
     let mut properties: Vec<_> = connack
@@ -155,8 +163,9 @@ pub(crate) fn derived_id(keys: &Keys, grant: &Grant, client_id: &str) -> String 
     keys.client_id(&grant.iss, &grant.sid, client_id)
 }
 
-/// The CONNACK that refuses; empty where the version has no word for the cause.
-pub(crate) fn refusal(version: Version, cause: Cause) -> Vec<u8> {
+/// The CONNACK that refuses, with the cause in words where MQTT 5 has room for them and `longest` bytes are enough; empty
+/// where the version has no word for the cause.
+pub(crate) fn refusal(version: Version, cause: Cause, longest: Option<u32>) -> Vec<u8> {
     let row = cause.row();
     let reason = match version {
         Version::V5 if row.v5.is_allowed_in(PacketType::ConnAck) => row.v5,
@@ -166,8 +175,15 @@ pub(crate) fn refusal(version: Version, cause: Cause) -> Vec<u8> {
             _ => return Vec::new(),
         },
     };
-    let connack = ConnAck { session_present: false, reason, properties: Properties::EMPTY };
-    Packet::ConnAck(connack).to_vec(version)
+    let words = [Property::ReasonString(row.text)];
+    let refusal = |words| {
+        let connack = ConnAck { session_present: false, reason, properties: Properties::list(words) };
+        Packet::ConnAck(connack).to_vec(version)
+    };
+    let spoken = refusal(&words);
+    let fits =
+        longest.is_none_or(|longest| u32::try_from(spoken.len()).is_ok_and(|length| length <= longest));
+    if fits { spoken } else { refusal(&[]) }
 }
 
 /// The answer to bytes that are no CONNECT, as far as they say what they wanted to be. MQTT 3.1.1 has one code for this, for
@@ -176,9 +192,9 @@ pub(crate) fn refusal_of_malformed(bytes: &[u8], error: mqtt_wire::Error) -> Vec
     let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
     let name = bytes.windows(7).position(|window| window[..6] == *b"\0\x04MQTT").filter(|at| *at <= 5);
     match name.and_then(|at| bytes.get(at + 6)) {
-        Some(5..) if is_connect => refusal(Version::V5, Cause::Malformed(error)),
+        Some(5..) if is_connect => refusal(Version::V5, Cause::Malformed(error), None),
         _ if is_connect && error == mqtt_wire::Error::ProtocolVersion => {
-            refusal(Version::V311, Cause::Malformed(error))
+            refusal(Version::V311, Cause::Malformed(error), None)
         }
         _ => Vec::new(),
     }
@@ -239,6 +255,7 @@ mod tests {
                 Property::SessionExpiryInterval(60),
                 Property::ReceiveMaximum(7),
                 Property::MaximumPacketSize(5_000),
+                Property::RequestProblemInformation(false),
             ];
             let expected = Connect {
                 keep_alive: 0,
@@ -325,10 +342,16 @@ mod tests {
         ];
         let reason = ReasonCode::SUCCESS;
         let connack = ConnAck { session_present: true, reason, properties: Properties::list(&said) };
-        let client = [Property::AuthenticationMethod("Bearer"), Property::MaximumPacketSize(300)];
+        let client = [
+            Property::AuthenticationMethod("Bearer"),
+            Property::MaximumPacketSize(300),
+            Property::TopicAliasMaximum(5),
+            Property::RequestProblemInformation(false),
+        ];
         let connect = connect(Version::V5, Properties::list(&client));
         let (down, terms) = connack_down(&connack, &connect, Some("chosen"), 5_000, 100);
         assert_eq!((terms.client_packet, terms.pcm_packet, terms.enhanced), (300, 1_000, true));
+        assert_eq!((terms.aliases, terms.words), (5, false));
         decoded(&down, Version::V5, |packet| {
             let expected = [
                 Property::ReceiveMaximum(20),
@@ -340,5 +363,18 @@ mod tests {
             let properties = Properties::list(&expected);
             assert_eq!(packet, Packet::ConnAck(ConnAck { properties, ..connack }));
         });
+    }
+
+    /// MQTT 5 §3.2.2.3.9: a reason string is left out where it would make the packet too long for the client.
+    #[test]
+    fn a_refusal_says_why_if_the_client_has_room_for_it() {
+        let cause = Cause::InactiveToken;
+        for (longest, words) in [(None, Some(cause.row().text)), (Some(10), None)] {
+            decoded(&refusal(Version::V5, cause, longest), Version::V5, |packet| {
+                let Packet::ConnAck(connack) = packet else { panic!("a CONNACK") };
+                assert_eq!((connack.reason.0, connack.properties.reason_string()), (0x87, words));
+            });
+        }
+        assert_eq!(refusal(Version::V311, cause, None), [0x20, 2, 0, 5]);
     }
 }

@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
+use crate::didp::Didp;
 use crate::gateway::Gateway;
 
 /// Time for a request until its answer begins.
@@ -42,13 +43,14 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-/// Ready as long as revocations come in from every DIdP.
+/// Ready as long as revocations come in from every DIdP. While they do not, it is said how often tokens are asked about instead.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    let events: Vec<_> = gateway
-        .didps
-        .values()
-        .map(|didp| json!({"issuer": didp.issuer, "events": if didp.is_listening() { "up" } else { "down" }}))
-        .collect();
+    let of = |didp: &Arc<Didp>| match didp.is_listening() {
+        true => json!({"issuer": didp.issuer, "events": "up"}),
+        false => json!({"issuer": didp.issuer, "events": "down",
+            "token_check_seconds": gateway.limits.unwatched_token_seconds}),
+    };
+    let events: Vec<_> = gateway.didps.values().map(of).collect();
     let ready = gateway.is_listening() && !gateway.shutdown.has_begun();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"ready": ready, "sessions": gateway.sessions.count(), "didp": events})))
@@ -79,7 +81,7 @@ async fn cors(
         if preflight {
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                HeaderValue::from_static("Authorization, Content-Type, If-Match"),
+                HeaderValue::from_static("Authorization, Content-Type, If-Match, Last-Event-ID"),
             );
             headers
                 .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PATCH"));

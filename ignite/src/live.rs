@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::cause::Cause;
 use crate::policy::Grant;
-use crate::relay::Order;
+use crate::relay::Orders;
 
 /// One owner as one gateway knows them: issuer and pseudonym.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,7 +28,7 @@ pub(crate) struct Live {
     number: u64,
     pub(crate) owner: OwnerId,
     pub(crate) sid: String,
-    orders: watch::Sender<Order>,
+    orders: Orders,
     /// The token in force. Whoever introspects for this session holds the lock meanwhile, so that a check of the old
     /// token cannot end a session that is going over to a new one.
     pub(crate) token: tokio::sync::Mutex<Zeroizing<String>>,
@@ -38,30 +37,17 @@ pub(crate) struct Live {
 impl Live {
     /// The session goes on under `grant`.
     pub(crate) fn go_on(&self, grant: Arc<Grant>) {
-        self.orders.send_if_modified(|order| match order {
-            Order::Under(current) if *current == grant => false,
-            Order::Under(current) => {
-                *current = grant;
-                true
-            }
-            Order::End(_) => false,
-        });
+        self.orders.go_on(grant);
     }
 
     /// The session ends; the first cause stays.
     pub(crate) fn end(&self, cause: Cause) {
-        self.orders.send_if_modified(|order| match order {
-            Order::Under(_) => {
-                *order = Order::End(cause);
-                true
-            }
-            Order::End(_) => false,
-        });
+        self.orders.end(cause);
     }
 
     /// Where the session hears its orders.
-    pub(crate) fn orders(&self) -> watch::Receiver<Order> {
-        self.orders.subscribe()
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.orders
     }
 }
 
@@ -86,7 +72,7 @@ impl Registry {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             owner: OwnerId::of(&grant),
             sid: grant.sid.clone(),
-            orders: watch::Sender::new(Order::Under(grant)),
+            orders: Orders::new(grant),
             token: tokio::sync::Mutex::new(token),
         });
         let mut sessions = self.lock();
@@ -119,6 +105,20 @@ impl Registry {
             .flat_map(|(_, live)| live.values())
             .cloned()
             .collect()
+    }
+
+    /// Ends the sessions whose tokens have ended by `now`, Unix seconds. They notice it themselves when something moves; this is for
+    /// those that are silent.
+    pub(crate) fn end_with_tokens(&self, now: i64) {
+        for owner in self.lock().values() {
+            let ended = |live: &&Arc<Live>| live.orders.are_past(now);
+            owner.values().filter(ended).for_each(|live| live.end(Cause::TokenEnded));
+        }
+    }
+
+    /// Ends all.
+    pub(crate) fn end_all(&self, cause: Cause) {
+        self.lock().values().flat_map(HashMap::values).for_each(|live| live.end(cause));
     }
 
     /// How many there are.

@@ -71,7 +71,7 @@ impl Owners {
         Self { launcher, launch_limit, lasting, owners: Mutex::default(), overdue: Mutex::default() }
     }
 
-    /// A connection to the PCM of the grant's owner, with the preamble of a session of `client` already sent.
+    /// A connection to the PCM of the grant's owner, with the preamble of a session of `client` and its `hello` already sent.
     ///
     /// # Errors
     /// [`Cause::PcmUnavailable`], [`Cause::PcmCapacity`], [`Cause::DidpUnavailable`] if the grants cannot be learned.
@@ -81,10 +81,13 @@ impl Owners {
         didp: &Didp,
         grant: &Grant,
         client: &str,
+        hello: &[u8],
     ) -> Result<UnixStream, Cause> {
         let id = OwnerId::of(grant);
         let owner = self.owner(gateway, &id)?;
-        let preamble = Preamble::Session { sid: grant.sid.clone(), client: client.to_owned() }.to_bytes();
+        // In one piece, so that the PCM is woken once.
+        let mut first = Preamble::Session { sid: grant.sid.clone(), client: client.to_owned() }.to_bytes();
+        first.extend_from_slice(hello);
         for _attempt in ["as known", "anew, if that PCM died"] {
             let mut link = owner.link.lock().await;
             let known =
@@ -98,7 +101,7 @@ impl Owners {
             let Some(linked) = link.as_ref() else { continue };
             let opening = timeout(PCM_LIMIT, async {
                 let mut stream = linked.ready.connect().await?;
-                stream.write_all(&preamble).await?;
+                stream.write_all(&first).await?;
                 Ok::<_, std::io::Error>(stream)
             });
             match opening.await {
@@ -372,7 +375,7 @@ async fn introduce(
     let other = |error| (Asked::Other, error);
     let mut stream = ready.connect().await.map_err(other)?;
     stream.write_all(&Preamble::Control {}.to_bytes()).await.map_err(other)?;
-    let control = Control::over(stream);
+    let mut control = Control::over(stream);
     if let Some(claim) = claim {
         control.call(claim, PCM_LIMIT).await.map_err(|error| (Asked::Claim, error))?;
     }

@@ -14,14 +14,15 @@ use mqtt_wire::{QoS, ReasonCode, Version};
 
 use crate::keys::Keys;
 pub use grant::Grant;
+pub use topics::Name;
 
 /// A message's names on the other side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names<'a> {
     /// Its topic.
-    pub topic: String,
+    pub topic: Name<'a>,
     /// Its Response Topic, if it had one and may keep it.
-    pub response: Option<String>,
+    pub response: Option<Name<'a>>,
 }
 
 /// A PUBLISH or will from the client, towards the PCM.
@@ -29,18 +30,18 @@ pub struct Names {
 /// # Errors
 /// 0x87 if the grant does not cover the topic, 0x90 for a Response Topic outside the addressed device's `d/` or a topic that
 /// is longer than `longest` bytes after translation.
-pub fn publish(
-    grant: &Grant,
-    topic: &str,
-    response: Option<&str>,
+pub fn publish<'a>(
+    grant: &'a Grant,
+    topic: &'a str,
+    response: Option<&'a str>,
     longest: usize,
-) -> Result<Names, ReasonCode> {
+) -> Result<Names<'a>, ReasonCode> {
     let translated = grant.publish_up(topic).ok_or(ReasonCode::NOT_AUTHORIZED)?;
     let response = match response {
         Some(response) => Some(grant.response_up(topic, response).ok_or(ReasonCode::TOPIC_NAME_INVALID)?),
         None => None,
     };
-    if translated.len() > longest || response.as_ref().is_some_and(|response| response.len() > longest) {
+    if translated.len() > longest || response.is_some_and(|response| response.len() > longest) {
         return Err(ReasonCode::TOPIC_NAME_INVALID);
     }
     Ok(Names { topic: translated, response })
@@ -72,7 +73,7 @@ pub fn unsubscribe(grant: &Grant, keys: &Keys, filter: &str) -> Option<String> {
 
 /// A PUBLISH from the PCM, towards the client; `None` if the client may not have it. A Response Topic that has no name
 /// on the client's side is left out.
-pub fn deliver(grant: &Grant, topic: &str, response: Option<&str>) -> Option<Names> {
+pub fn deliver<'a>(grant: &'a Grant, topic: &'a str, response: Option<&'a str>) -> Option<Names<'a>> {
     let topic = grant.deliver_down(topic)?;
     Some(Names { topic, response: response.and_then(|response| grant.response_down(response)) })
 }

@@ -1,55 +1,52 @@
 //! Moves one session's bytes between its client and its owner's PCM.
 //!
-//! One task a session. It reads a side only while both outgoing buffers are short, so that each side's slowness is felt by
-//! the other and nothing grows: a buffer holds [`HIGH_WATER`] bytes and one packet at most. What packets mean is
-//! `exchange`'s; when a session may not go on is told by its [`Order`]s, the clock, and the tokens' ends.
+//! One task a session. What comes is read into a buffer of the thread, judged and translated there, and written to the other side
+//! in one call, from where it lies. Nothing is read from a side while what came from it before still waits for the other one, nor
+//! while [`HIGH_WATER`] bytes of answers wait for it itself: so each side's slowness is felt by the other, and a session holds
+//! one reading's worth each way at most. What packets mean is `exchange`'s; when a session may not go on is told by its
+//! [`Orders`], the clock, and the tokens' ends.
 
+mod aliases;
+mod desk;
 mod exchange;
+mod goodbye;
+mod half;
+mod ids;
+mod orders;
+mod outbox;
 mod queue;
+mod subscriptions;
 
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use mqtt_wire::frame_len;
-use service::{Clock, Shutdown};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use service::Clock;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use crate::cause::Cause;
-use crate::policy::Grant;
+pub(crate) use aliases::TOPIC_ALIASES;
+use desk::{Desk, at_desk};
 use exchange::Step;
-pub(crate) use exchange::{Exchange, METHOD, TOPIC_ALIASES, Terms};
-use queue::Queue;
+pub(crate) use exchange::{Exchange, METHOD, Terms};
+pub(crate) use goodbye::linger;
+use half::Half;
+pub(crate) use orders::{Order, Orders};
+use outbox::Outbox;
 
-/// Bytes in an outgoing buffer beyond which nothing is read that could add to it.
+/// Bytes for one side beyond which nothing is read that could add to them.
 const HIGH_WATER: usize = 64 * 1024;
-/// Bytes asked of a socket at a time.
-const READ: usize = 4 * 1024;
-/// Time for the last bytes of a session.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Time for the PCM to read that the client left.
-const PCM_ENDS: Duration = Duration::from_secs(2);
-/// Time and bytes that a client gets to see our last words before its connection is closed.
-const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024 * 1024);
-/// How often time is looked at; a token's end is noticed this much too late at most.
-const TICK: Duration = Duration::from_secs(1);
-
-/// What the gateway tells a running session.
-#[derive(Debug, Clone)]
-pub(crate) enum Order {
-    /// Goes on under this grant.
-    Under(Arc<Grant>),
-    /// Ends.
-    End(Cause),
-}
+/// How often a client's allowance of packets is renewed.
+const ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// A check of a new token under way.
 pub(crate) type Reauthentication = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
@@ -57,13 +54,11 @@ pub(crate) type Reauthentication = Pin<Box<dyn Future<Output = Result<(), Cause>
 /// What a relay needs beside its two connections.
 pub(crate) struct Surroundings<'a, F> {
     /// Orders for this session.
-    pub(crate) orders: watch::Receiver<Order>,
+    pub(crate) orders: &'a Orders,
     /// Checks a token for this session; success shows as an order, too.
     pub(crate) reauthenticate: F,
     /// Time.
     pub(crate) clock: &'a Clock,
-    /// Stop of the gateway.
-    pub(crate) shutdown: &'a Shutdown,
     /// The client's keep alive; zero is none (MQTT 5 §3.1.2.10).
     pub(crate) keep_alive: Duration,
     /// Longest packet that is read from the client.
@@ -76,297 +71,277 @@ pub(crate) struct Surroundings<'a, F> {
 
 /// Relays until the session ends; both connections are closed then. The
 /// bytes are what was read behind CONNECT and CONNACK.
-pub(crate) async fn run<C, P, F>(
+pub(crate) fn run<'a, C, P, F>(
     client: C,
     pcm: P,
-    mut exchange: Exchange,
+    exchange: Exchange,
     (client_bytes, pcm_bytes): (BytesMut, BytesMut),
-    mut around: Surroundings<'_, F>,
-) -> Cause
+    around: Surroundings<'a, F>,
+) -> impl Future<Output = Cause> + Send + use<'a, C, P, F>
 where
-    C: AsyncRead + AsyncWrite + Send,
-    P: AsyncRead + AsyncWrite + Send,
+    C: AsyncRead + AsyncWrite + Send + Unpin,
+    P: AsyncRead + AsyncWrite + Send + Unpin,
     F: Fn(Zeroizing<String>) -> Reauthentication + Send,
 {
-    let (mut client_read, mut client_write) = tokio::io::split(client);
-    let (mut pcm_read, mut pcm_write) = tokio::io::split(pcm);
-    let mut client_in = Incoming { bytes: client_bytes, longest: around.longest_packet, ended: false };
-    // The PCM may add what the client's limit does not count: labels for handles.
-    let mut pcm_in = Incoming { bytes: pcm_bytes, longest: 2 * around.longest_packet, ended: false };
-    let (mut client_out, mut pcm_out) = (Outgoing::new(), Outgoing::new());
-    let mut reauthentication: Option<Reauthentication> = None;
-    let mut heard = Instant::now();
-    let mut allowance = around.packets_per_second;
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-
-    let cause = loop {
-        // Before any packet: what came by the last order is judged by it.
-        if around.orders.has_changed().unwrap_or(false)
-            && let Some(cause) = obey(&around.orders.borrow_and_update(), &mut exchange)
-        {
-            break cause;
-        }
-        match work_off(&mut exchange, &mut client_in, &mut pcm_in, around.clock, &mut allowance) {
-            Step::Continue => {}
-            Step::Reauthenticate(_) if reauthentication.is_some() => break Cause::OutOfOrder,
-            Step::Reauthenticate(token) => {
-                reauthentication = Some((around.reauthenticate)(token));
-                continue;
-            }
-            Step::End(cause) => break cause,
-        }
-        if client_in.ended && exchange.to_pcm.is_empty() && allowance > 0 {
-            break Cause::ClientGone;
-        }
-        if pcm_in.ended {
-            break Cause::PcmGone;
-        }
-        let room = exchange.to_pcm.len() < HIGH_WATER && exchange.to_client.len() < HIGH_WATER;
-        tokio::select! {
-            read = client_in.read(&mut client_read), if room && allowance > 0 && !client_in.ended => {
-                if read { heard = Instant::now(); }
-            }
-            _ = pcm_in.read(&mut pcm_read), if room => {}
-            ok = client_out.write(&mut client_write, &mut exchange.to_client), if client_out.has_work(&exchange.to_client) => {
-                if !ok { break Cause::ClientGone; }
-            }
-            ok = pcm_out.write(&mut pcm_write, &mut exchange.to_pcm), if pcm_out.has_work(&exchange.to_pcm) => {
-                if !ok { break Cause::PcmGone; }
-            }
-            Ok(()) = around.orders.changed() => {
-                if let Some(cause) = obey(&around.orders.borrow_and_update(), &mut exchange) {
-                    break cause;
-                }
-            }
-            outcome = finished(&mut reauthentication) => {
-                reauthentication = None;
-                match outcome {
-                    Ok(()) => {
-                        if let Order::Under(grant) = &*around.orders.borrow() {
-                            exchange.replace_grant(Arc::clone(grant));
-                        }
-                        exchange.reauthenticated();
-                    }
-                    Err(cause) => break cause,
-                }
-            }
-            _ = tick.tick() => {
-                client_in.give_back();
-                pcm_in.give_back();
-                exchange.to_client.give_back();
-                exchange.to_pcm.give_back();
-                allowance = around.packets_per_second;
-                if exchange.grant().has_ended(around.clock.now()) {
-                    break Cause::TokenEnded;
-                }
-                if !around.keep_alive.is_zero() && heard.elapsed() > around.keep_alive.mul_f32(1.5) {
-                    break Cause::KeepAlive;
-                }
-                if client_out.is_stuck(&exchange.to_client, around.blocked) {
-                    break Cause::ClientBlocked;
-                }
-                if pcm_out.is_stuck(&exchange.to_pcm, around.blocked) {
-                    break Cause::PcmGone;
-                }
-            }
-            () = around.shutdown.begun() => break Cause::Shutdown,
-        }
-    };
-    let (client, pcm) = ((client_read, client_write), (pcm_read, pcm_write));
-    let client = (client, client_out, client_in.ended);
-    say_goodbye(cause, exchange, client, (pcm, pcm_out)).await;
-    cause
+    let now = Instant::now();
+    // Boxed and not in the future itself, which would have room for it several times: as argument, as variable, in its caller.
+    let mut relay = Box::new(Relay {
+        client: Half::new(client, &client_bytes),
+        pcm: Half::new(pcm, &pcm_bytes),
+        exchange,
+        reauthentication: None,
+        heard: now,
+        allowance: around.packets_per_second,
+        renewed: now,
+        alarm: None,
+        around,
+    });
+    async move {
+        let cause = poll_fn(|cx| relay.poll(cx)).await;
+        let Relay { client, pcm, exchange, .. } = *relay;
+        Box::pin(goodbye::say(cause, exchange, client, pcm)).await;
+        cause
+    }
 }
 
-/// Takes what the other side still sends, for a short time. A socket that is closed with something unread in it is reset,
-/// and the last words to the client with it.
-pub(crate) async fn linger<R: AsyncRead + Unpin>(from: &mut R) {
-    let mut rest = from.take(LINGER.1);
-    let _ = timeout(LINGER.0, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+struct Relay<'a, C, P, F> {
+    client: Half<C>,
+    pcm: Half<P>,
+    exchange: Exchange,
+    reauthentication: Option<Reauthentication>,
+    /// When something came from the client.
+    heard: Instant,
+    /// Packets that may still be taken from the client since `renewed`.
+    allowance: u32,
+    renewed: Instant,
+    /// Rings at the time when something may be due, or before.
+    alarm: Option<Pin<Box<Sleep>>>,
+    around: Surroundings<'a, F>,
 }
 
-/// Judges the complete packets that have come, until one needs the caller, a buffer is full or the client's `allowance` is
-/// used up.
-fn work_off(
-    exchange: &mut Exchange,
-    client: &mut Incoming,
-    pcm: &mut Incoming,
-    clock: &Clock,
-    allowance: &mut u32,
-) -> Step {
-    loop {
-        let mut idle = true;
-        for from_client in [true, false] {
-            if exchange.to_pcm.len() >= HIGH_WATER || exchange.to_client.len() >= HIGH_WATER {
+impl<C, P, F> Relay<'_, C, P, F>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    P: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Zeroizing<String>) -> Reauthentication,
+{
+    /// Goes on until there is nothing to do; why the session ends, if it does.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        loop {
+            // Before any packet: what came by the last order is judged by it.
+            if let Some(order) = self.around.orders.news(cx.waker())
+                && let Some(cause) = self.obey(order)
+            {
+                return Poll::Ready(cause);
+            }
+            if let Some(cause) = self.reauthenticated(cx) {
+                return Poll::Ready(cause);
+            }
+            let now = Instant::now();
+            if let Some(cause) = self.overdue(now) {
+                return Poll::Ready(cause);
+            }
+            match at_desk(|desk| self.turn(cx, desk, now)) {
+                Step::End(cause) => return Poll::Ready(cause),
+                Step::Reauthenticate(_) if self.reauthentication.is_some() => {
+                    return Poll::Ready(Cause::OutOfOrder);
+                }
+                Step::Reauthenticate(token) => {
+                    self.reauthentication = Some((self.around.reauthenticate)(token));
+                }
+                Step::Continue => ready!(self.ring(cx)),
+            }
+        }
+    }
+
+    /// The cause, if the order is to end.
+    fn obey(&mut self, order: Order) -> Option<Cause> {
+        match order {
+            Order::Under(grant) => {
+                self.exchange.aside(|exchange, out| exchange.replace_grant(grant, out));
+                None
+            }
+            Order::End(cause) => Some(cause),
+        }
+    }
+
+    /// Looks after the check of a new token; the cause, if it failed.
+    fn reauthenticated(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        let Poll::Ready(outcome) = self.reauthentication.as_mut()?.as_mut().poll(cx) else { return None };
+        self.reauthentication = None;
+        if let Err(cause) = outcome {
+            return Some(cause);
+        }
+        let ended = self.obey(self.around.orders.last());
+        if ended.is_none() {
+            self.exchange.aside(|exchange, out| exchange.reauthenticated(out));
+        }
+        ended
+    }
+
+    /// Writes what waits and reads what may be read, until neither is possible or the session ends.
+    fn turn(&mut self, cx: &mut Context<'_>, desk: &mut Desk, now: Instant) -> Step {
+        loop {
+            if let Err(cause) = self.send(cx, &[], desk, now) {
+                return Step::End(cause);
+            }
+            let mut has_moved = false;
+            for from_client in [true, false] {
+                match self.take_in(from_client, cx, desk, now) {
+                    Poll::Ready(Step::Continue) => has_moved = true,
+                    Poll::Ready(step) => return step,
+                    Poll::Pending => {}
+                }
+            }
+            if self.client.is_over() && self.exchange.to_pcm.is_empty() {
+                return Step::End(Cause::ClientGone);
+            }
+            if self.pcm.is_over() {
+                return Step::End(Cause::PcmGone);
+            }
+            if !has_moved {
                 return Step::Continue;
             }
-            if from_client && *allowance == 0 {
-                continue;
-            }
-            let incoming = if from_client { &mut *client } else { &mut *pcm };
-            let frame = match incoming.frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => continue,
-                Err(error) if from_client => return Step::End(Cause::Malformed(error)),
-                Err(_) => return Step::End(Cause::PcmGone),
-            };
-            idle = false;
-            *allowance -= u32::from(from_client);
-            if exchange.grant().has_ended(clock.now()) {
-                return Step::End(Cause::TokenEnded);
-            }
-            let packet = &incoming.bytes[..frame];
-            let step =
-                if from_client { exchange.take_from_client(packet) } else { exchange.take_from_pcm(packet) };
-            incoming.bytes.advance(frame);
-            if step != Step::Continue {
-                return step;
-            }
-        }
-        if idle {
-            return Step::Continue;
         }
     }
-}
 
-/// The cause, if the order is to end.
-fn obey(order: &Order, exchange: &mut Exchange) -> Option<Cause> {
-    match order {
-        Order::Under(grant) => {
-            exchange.replace_grant(Arc::clone(grant));
+    /// Judges what there is of one side and sends what comes of it; pending if there is nothing, or may not be anything.
+    fn take_in(
+        &mut self,
+        from_client: bool,
+        cx: &mut Context<'_>,
+        desk: &mut Desk,
+        now: Instant,
+    ) -> Poll<Step> {
+        let Exchange { to_client, to_pcm, .. } = &self.exchange;
+        let (answers, onward) = if from_client { (to_client, to_pcm) } else { (to_pcm, to_client) };
+        if !onward.is_empty() || answers.len() >= HIGH_WATER || from_client && self.allowance == 0 {
+            return Poll::Pending;
+        }
+        let came = match from_client {
+            true => ready!(self.client.read(cx, &mut desk.input)),
+            false => ready!(self.pcm.read(cx, &mut desk.input)),
+        };
+        // Out of the desk for as long as it is read from, so that the rest of the desk can be worked at.
+        let input = mem::take(&mut desk.input);
+        let judged = self.judge(from_client, came.bytes(&input), &mut desk.out);
+        let sent = self.send(cx, came.bytes(&input), desk, now);
+        desk.input = input;
+        let (used, is_unread) = (judged.used, judged.is_unread);
+        if from_client {
+            self.heard = now;
+            self.client.keep(came, &desk.input, used, is_unread, &mut desk.spare);
+        } else {
+            self.pcm.keep(came, &desk.input, used, is_unread, &mut desk.spare);
+        }
+        Poll::Ready(sent.map_or_else(Step::End, |()| judged.step))
+    }
+
+    /// Judges the packets that are in `bytes` as a whole, until one needs the caller, much came of them or the client's
+    /// allowance is used up.
+    fn judge(&mut self, from_client: bool, bytes: &[u8], out: &mut Outbox) -> Judged {
+        let mut used = 0;
+        let longest = self.around.longest_packet;
+        // The PCM may add what the client's limit does not count: labels for handles.
+        let longest = if from_client { longest } else { 2 * longest };
+        loop {
+            let rest = &bytes[used..];
+            let judged = |step, is_unread| Judged { used, step, is_unread };
+            let much = out.to_client.len().max(out.to_pcm.len()) >= HIGH_WATER;
+            if much || from_client && self.allowance == 0 {
+                return judged(Step::Continue, true);
+            }
+            let length = match frame_len(rest, longest) {
+                Ok(Some(length)) if length <= rest.len() => length,
+                Ok(_) => return judged(Step::Continue, false),
+                Err(error) if from_client => return judged(Step::End(Cause::Malformed(error)), false),
+                Err(_) => return judged(Step::End(Cause::PcmGone), false),
+            };
+            let (frame, at) = (&rest[..length], used);
+            used += length;
+            let step = if from_client {
+                self.allowance -= 1;
+                self.exchange.take_from_client(frame, at, out)
+            } else {
+                self.exchange.take_from_pcm(frame, at, out)
+            };
+            if step != Step::Continue {
+                return Judged { used, step, is_unread: true };
+            }
+        }
+    }
+
+    /// Writes what waits for both sides, then what lies in `desk.out`, with its payloads in `input`.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        desk: &mut Desk,
+        now: Instant,
+    ) -> Result<(), Cause> {
+        let Desk { out, spare, .. } = desk;
+        let Exchange { to_client, to_pcm, .. } = &mut self.exchange;
+        // Whoever does not hear any more may have said something before: reading goes on until that is seen.
+        if self.client.flush(cx, to_client, spare, now).is_err()
+            || self.client.send(cx, (to_client, &mut out.to_client), input, spare, now).is_err()
+        {
+            self.client.is_deaf = true;
+        }
+        let broken = self.pcm.flush(cx, to_pcm, spare, now).is_err()
+            || self.pcm.send(cx, (to_pcm, &mut out.to_pcm), input, spare, now).is_err();
+        // Also what was not written because the connection broke: the next session works at the same desk.
+        out.clear();
+        if broken { Err(Cause::PcmGone) } else { Ok(()) }
+    }
+
+    /// Why the session is over by now, if it is; renews the client's allowance.
+    fn overdue(&mut self, now: Instant) -> Option<Cause> {
+        if now >= self.renewed + ALLOWANCE {
+            self.renewed = now;
+            self.allowance = self.around.packets_per_second;
+        }
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let blocked = self.around.blocked;
+        if self.exchange.grant().has_ended(self.around.clock.now()) {
+            Some(Cause::TokenEnded)
+        } else if is_past(self.silent_at()) {
+            Some(Cause::KeepAlive)
+        } else if is_past(self.client.blocked_at(blocked)) {
+            Some(Cause::ClientBlocked)
+        } else if is_past(self.pcm.blocked_at(blocked)) {
+            Some(Cause::PcmGone)
+        } else {
             None
         }
-        Order::End(cause) => Some(*cause),
+    }
+
+    /// When the client will have been silent for too long.
+    fn silent_at(&self) -> Option<Instant> {
+        let keep_alive = self.around.keep_alive;
+        (!keep_alive.is_zero()).then(|| self.heard + keep_alive.mul_f32(1.5))
+    }
+
+    /// Ready when something may be due.
+    fn ring(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let blocked = self.around.blocked;
+        let renewal = (self.allowance == 0).then(|| self.renewed + ALLOWANCE);
+        let times =
+            [self.silent_at(), self.client.blocked_at(blocked), self.pcm.blocked_at(blocked), renewal];
+        let Some(due) = times.into_iter().flatten().min() else { return Poll::Pending };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        // One that rings too early costs less than setting it anew for each packet.
+        if alarm.deadline() > due || alarm.is_elapsed() {
+            alarm.as_mut().reset(due);
+        }
+        alarm.as_mut().poll(cx)
     }
 }
 
-async fn finished(reauthentication: &mut Option<Reauthentication>) -> Result<(), Cause> {
-    match reauthentication {
-        Some(check) => check.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The last bytes each side still gets, for a bounded time.
-async fn say_goodbye<C, P>(
-    cause: Cause,
-    mut exchange: Exchange,
-    ((mut client_read, mut client), mut client_out, client_ended): (Halves<C>, Outgoing, bool),
-    ((mut pcm_read, mut pcm), mut pcm_out): (Halves<P>, Outgoing),
-) where
-    C: AsyncRead + AsyncWrite,
-    P: AsyncRead + AsyncWrite,
-{
-    let left = matches!(cause, Cause::ClientDisconnected | Cause::ClientGone);
-    if !left {
-        exchange.say_goodbye(cause);
-    }
-    let Exchange { to_client, to_pcm, .. } = &mut exchange;
-    let with_client = async {
-        if cause != Cause::ClientBlocked && cause != Cause::ClientGone {
-            let _ = timeout(GOODBYE, client_out.write_all(&mut client, to_client)).await;
-        }
-        let _ = timeout(GOODBYE, client.shutdown()).await;
-        if !client_ended {
-            linger(&mut client_read).await;
-        }
-    };
-    let with_pcm = async {
-        // What the client sent before it left still counts; after a revocation nothing does but that it is gone.
-        if left || cause.ends_the_right() {
-            let _ = timeout(GOODBYE, pcm_out.write_all(&mut pcm, to_pcm)).await;
-        }
-        let _ = timeout(GOODBYE, pcm.shutdown()).await;
-    };
-    // A PCM that fails to write sees a connection that broke, and may not read on until our DISCONNECT.
-    let from_pcm = async {
-        if cause.ends_the_right() {
-            let _ = timeout(PCM_ENDS, tokio::io::copy(&mut pcm_read, &mut tokio::io::sink())).await;
-        }
-    };
-    tokio::join!(with_client, with_pcm, from_pcm);
-}
-
-/// The two halves of one connection.
-type Halves<S> = (ReadHalf<S>, WriteHalf<S>);
-
-/// One direction's incoming bytes.
-struct Incoming {
-    bytes: BytesMut,
-    longest: usize,
-    ended: bool,
-}
-
-impl Incoming {
-    /// Length of the first packet, if it has come as a whole.
-    fn frame(&self) -> Result<Option<usize>, mqtt_wire::Error> {
-        Ok(frame_len(&self.bytes, self.longest)?.filter(|&length| self.bytes.len() >= length))
-    }
-
-    /// Gives memory back while there is nothing to keep in it: most sessions are silent most of the time.
-    fn give_back(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > READ {
-            self.bytes = BytesMut::new();
-        }
-    }
-
-    /// Reads what there is; false at the end of the stream.
-    async fn read<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> bool {
-        self.bytes.reserve(READ);
-        match from.read_buf(&mut self.bytes).await {
-            Ok(count) if count > 0 => true,
-            Ok(_) | Err(_) => {
-                self.ended = true;
-                false
-            }
-        }
-    }
-}
-
-/// One direction's writing.
-struct Outgoing {
-    unflushed: bool,
-    progress: Instant,
-}
-
-impl Outgoing {
-    fn new() -> Self {
-        Self { unflushed: false, progress: Instant::now() }
-    }
-
-    fn has_work(&self, queue: &Queue) -> bool {
-        self.unflushed || !queue.is_empty()
-    }
-
-    /// Writes some bytes, or flushes when there are none; false if the connection is broken.
-    async fn write<W: AsyncWrite + Unpin>(&mut self, to: &mut W, queue: &mut Queue) -> bool {
-        let done = if queue.is_empty() {
-            to.flush().await.map(|()| self.unflushed = false)
-        } else {
-            match to.write(queue.pending()).await {
-                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    queue.take(count);
-                    self.unflushed = true;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        };
-        self.progress = Instant::now();
-        done.is_ok()
-    }
-
-    async fn write_all<W: AsyncWrite + Unpin>(&mut self, to: &mut W, queue: &mut Queue) {
-        while self.has_work(queue) && self.write(to, queue).await {}
-    }
-
-    /// True if something has waited for `limit` without any of it being taken.
-    fn is_stuck(&mut self, queue: &Queue, limit: Duration) -> bool {
-        if !self.has_work(queue) {
-            self.progress = Instant::now();
-        }
-        self.progress.elapsed() > limit
-    }
+/// What became of the bytes that were judged.
+struct Judged {
+    /// So many of them are dealt with.
+    used: usize,
+    step: Step,
+    /// Whole packets may be among the rest.
+    is_unread: bool,
 }

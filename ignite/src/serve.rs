@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use service::net::{Admission, Listener, accept};
-use service::{Clock, Shutdown};
+use service::proxy::Trusted;
+use service::{Clock, Shutdown, Workers};
 
+use crate::cause::Cause;
 use crate::changes;
 use crate::config::Config;
 use crate::didp::{Didp, events};
@@ -38,6 +40,7 @@ impl Listeners {
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let listen = &config.listen;
         let tls = server_tls(config)?;
+        let bind = async |address, tls| bind(address, tls, &listen.proxies).await;
         let mut bound = Self::default();
         if let Some(address) = listen.mqtt {
             bound.mqtt.push(bind(address, None).await?);
@@ -55,8 +58,12 @@ impl Listeners {
     }
 }
 
-async fn bind(address: SocketAddr, tls: Option<&Arc<rustls::ServerConfig>>) -> io::Result<Listener> {
-    let listener = Listener::bind(&address.to_string()).await?;
+async fn bind(
+    address: SocketAddr,
+    tls: Option<&Arc<rustls::ServerConfig>>,
+    proxies: &Trusted,
+) -> io::Result<Listener> {
+    let listener = Listener::bind(&address.to_string()).await?.with_proxies(proxies.clone());
     Ok(match tls {
         Some(tls) => listener.with_tls(Arc::clone(tls)),
         None => listener,
@@ -78,7 +85,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     server_tls(config)?;
     load_keys(config)?;
     for didp in &config.didp {
-        Didp::new(didp, &config.resource, &config.limits)
+        Didp::new(didp, &config.resource, &config.limits, 0)
             .with_context(|| format!("[[didp]] {}", didp.tag))?;
     }
     Ok(())
@@ -95,10 +102,11 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let limits = config.limits.clone();
+    let workers = Workers::start(config.threads, &shutdown).context("threads for connections")?;
     let mut didps = HashMap::new();
     for didp in &config.didp {
-        let known =
-            Didp::new(didp, &config.resource, &limits).with_context(|| format!("[[didp]] {}", didp.tag))?;
+        let known = Didp::new(didp, &config.resource, &limits, workers.count())
+            .with_context(|| format!("[[didp]] {}", didp.tag))?;
         didps.insert(didp.tag.clone(), Arc::new(known));
     }
     let launcher = LauncherClient::new(&config.launcher.socket);
@@ -121,10 +129,11 @@ pub async fn run(
     for didp in gateway.didps.values() {
         shutdown.spawn(events::listen(Arc::clone(&gateway), Arc::clone(didp)));
     }
-    shutdown.spawn(changes::end_grants_in_time(Arc::clone(&gateway)));
+    shutdown.spawn(changes::end_in_time(Arc::clone(&gateway)));
     let admission = &gateway.admission;
     for listener in listeners.mqtt {
         let gateway = Arc::clone(&gateway);
+        let listener = listener.with_workers(workers.clone());
         let serving = accept(listener, admission.clone(), shutdown.clone(), move |stream, peer| {
             session::run(Arc::clone(&gateway), peer.ip(), Box::new(stream))
         });
@@ -132,10 +141,12 @@ pub async fn run(
     }
     let router = http::router(Arc::clone(&gateway));
     for listener in listeners.http {
+        let listener = listener.with_workers(workers.clone());
         shutdown.spawn(service::http::serve(listener, router.clone(), admission.clone(), shutdown.clone()));
     }
     tracing::info!(event = "serving", "the gateway serves");
     shutdown.begun().await;
+    gateway.sessions.end_all(Cause::Shutdown);
     Ok(())
 }
 

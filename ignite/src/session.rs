@@ -12,7 +12,6 @@ use mqtt_wire::{Connect, Packet, PacketType, ReasonCode, Version, frame_len};
 use service::secret::random_bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cause::Cause;
@@ -37,24 +36,88 @@ const PCM_CONNACK: Duration = Duration::from_secs(5);
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends. The peer's address is for counting only.
-pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, mut client: Box<dyn Wire>) {
+pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, client: Box<dyn Wire>) {
     let connection: String = random_bytes::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let (cause, answer) = match handshake(&gateway, &mut client).await {
+    // Boxed: it takes much room, and a session that has begun has no use for it.
+    let Some(begun) = Box::pin(begin(&gateway, peer, &connection, client)).await else { return };
+    let Begun { client, pcm, exchange, early, live, keep_alive } = begun;
+    let limits = &gateway.limits;
+    let around = Surroundings {
+        orders: live.orders(),
+        reauthenticate: reauthentication(&gateway, peer, &live),
+        clock: &gateway.clock,
+        keep_alive,
+        longest_packet: limits.packet_bytes,
+        packets_per_second: limits.packets_per_second,
+        blocked: Duration::from_secs(limits.write_seconds),
+    };
+    relay::run(client, pcm, exchange, early, around).await.log("session_ended", &connection);
+}
+
+/// A session about to be relayed.
+struct Begun {
+    client: Box<dyn Wire>,
+    pcm: UnixStream,
+    exchange: Exchange,
+    /// What was read behind CONNECT and CONNACK.
+    early: (BytesMut, BytesMut),
+    live: Registered,
+    keep_alive: Duration,
+}
+
+/// All that comes before the relay; `None` if the connection was refused.
+async fn begin(
+    gateway: &Arc<Gateway>,
+    peer: IpAddr,
+    connection: &str,
+    mut client: Box<dyn Wire>,
+) -> Option<Begun> {
+    let (cause, answer) = match handshake(gateway, &mut client).await {
         Err(refused) => refused,
         Ok((frame, rest)) => match Packet::decode(&frame, Version::V5) {
-            Ok(Packet::Connect(connect)) => match open(&gateway, peer, &connect).await {
-                Ok(opened) => {
-                    let cause = relay(&gateway, peer, &connection, client, &connect, opened, rest).await;
-                    return cause.log("session_ended", &connection);
+            Ok(Packet::Connect(connect)) => {
+                let opened = open(gateway, peer, &connect).await;
+                match opened.and_then(|opened| greet(gateway, &connect, opened)) {
+                    Ok((live, pcm, exchange, pcm_bytes)) => {
+                        let (version, role) = (connect.version, role(exchange.grant()));
+                        tracing::info!(event = "session_begins", connection, ?version, role);
+                        let keep_alive = Duration::from_secs(connect.keep_alive.into());
+                        let early = (rest, pcm_bytes);
+                        return Some(Begun { client, pcm, exchange, early, live, keep_alive });
+                    }
+                    Err(cause) => {
+                        let longest = connect.properties.maximum_packet_size();
+                        (cause, handshake::refusal(connect.version, cause, longest))
+                    }
                 }
-                Err(cause) => (cause, handshake::refusal(connect.version, cause)),
-            },
+            }
             Ok(_) => (Cause::OutOfOrder, Vec::new()),
             Err(error) => (Cause::Malformed(error), handshake::refusal_of_malformed(&frame, error)),
         },
     };
-    cause.log("connection_refused", &connection);
+    cause.log("connection_refused", connection);
     say_last(&mut client, &answer).await;
+    None
+}
+
+/// Turns the PCM's answer into the client's, which is the first thing that waits for it.
+fn greet(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    opened: Opened,
+) -> Result<(Registered, UnixStream, Exchange, BytesMut), Cause> {
+    let Opened { grant, live, pcm, connack, pcm_bytes, assigned } = opened;
+    let connack = match Packet::decode(&connack, connect.version) {
+        Ok(Packet::ConnAck(connack)) if connack.reason.is_success() => connack,
+        Ok(Packet::ConnAck(connack)) => return Err(Cause::PcmRefused(connack.reason)),
+        Ok(_) | Err(_) => return Err(Cause::PcmUnavailable),
+    };
+    let limits = &gateway.limits;
+    let (packet, topic) = (limits.packet_bytes, limits.topic_bytes);
+    let (hello, terms) = handshake::connack_down(&connack, connect, assigned.as_deref(), packet, topic);
+    let mut exchange = Exchange::new(terms, Arc::clone(&gateway.keys), grant);
+    exchange.to_client.push_raw(&hello);
+    Ok((live, pcm, exchange, pcm_bytes))
 }
 
 async fn say_last(client: &mut Box<dyn Wire>, answer: &[u8]) {
@@ -108,8 +171,6 @@ async fn handshake(
 struct Opened {
     grant: Arc<Grant>,
     live: Registered,
-    /// Heard from the registration on, so that what was ordered while the PCM was being connected is not lost.
-    orders: watch::Receiver<Order>,
     pcm: UnixStream,
     connack: BytesMut,
     /// What the PCM sent behind its CONNACK.
@@ -141,13 +202,17 @@ async fn introspect_and_ensure(
 
     let registered = gateway.sessions.register(Arc::clone(&grant), token, limits.sessions_per_grant);
     let live = registered.ok_or(Cause::Quota)?;
-    let mut orders = live.orders();
+    if gateway.shutdown.has_begun() {
+        // It may have begun after the sessions were told.
+        return Err(Cause::Shutdown);
+    }
     if didp.seen() != seen {
         // Something happened between the answer and the registration; nobody else would tell this session.
         changes::introspect_again(gateway, &live).await?;
     }
-    let grant = match &*orders.borrow_and_update() {
-        Order::Under(grant) => Arc::clone(grant),
+    // What is ordered from here on, the relay hears.
+    let grant = match live.orders().last() {
+        Order::Under(grant) => grant,
         Order::End(_) => return Err(Cause::InactiveToken),
     };
     let (mut pcm, mut connack, mut pcm_bytes) = connect_pcm(gateway, &didp, &grant, &client, &hello).await?;
@@ -157,7 +222,7 @@ async fn introspect_and_ensure(
         (pcm, connack, pcm_bytes) = connect_pcm(gateway, &didp, &grant, &client, &hello).await?;
     }
     let assigned = is_assigned.then_some(client_id);
-    Ok(Opened { grant, live, orders, pcm, connack, pcm_bytes, assigned })
+    Ok(Opened { grant, live, pcm, connack, pcm_bytes, assigned })
 }
 
 /// A connection to the PCM, its answer to CONNECT, and what came behind it.
@@ -170,8 +235,8 @@ async fn connect_pcm(
 ) -> Result<(UnixStream, BytesMut, BytesMut), Cause> {
     let mut is_again = false;
     loop {
-        let mut pcm = gateway.owners.open(gateway, didp, grant, client).await?;
-        match timeout(PCM_CONNACK, connack(&mut pcm, hello)).await {
+        let mut pcm = gateway.owners.open(gateway, didp, grant, client, hello).await?;
+        match timeout(PCM_CONNACK, connack(&mut pcm)).await {
             Ok(Ok((connack, rest))) => return Ok((pcm, connack, rest)),
             // One that died at this moment took the connection with it; it answered nothing, so that the next one may be asked.
             Ok(Err(_)) if !is_again => is_again = true,
@@ -185,9 +250,8 @@ fn refused_as_unknown(connack: &[u8], version: Version) -> bool {
     matches!(Packet::decode(connack, version), Ok(Packet::ConnAck(ack)) if ack.reason == ReasonCode::NOT_AUTHORIZED)
 }
 
-/// Sends CONNECT to the PCM and reads its answer.
-async fn connack(pcm: &mut UnixStream, hello: &[u8]) -> Result<(BytesMut, BytesMut), Cause> {
-    pcm.write_all(hello).await.map_err(|_| Cause::PcmUnavailable)?;
+/// The PCM's answer to CONNECT.
+async fn connack(pcm: &mut UnixStream) -> Result<(BytesMut, BytesMut), Cause> {
     let mut bytes = BytesMut::new();
     loop {
         match frame_len(&bytes, LONGEST_CONNECT) {
@@ -203,52 +267,6 @@ async fn connack(pcm: &mut UnixStream, hello: &[u8]) -> Result<(BytesMut, BytesM
             Ok(_) => {}
         }
     }
-}
-
-async fn relay(
-    gateway: &Arc<Gateway>,
-    peer: IpAddr,
-    connection: &str,
-    mut client: Box<dyn Wire>,
-    connect: &Connect<'_>,
-    opened: Opened,
-    client_bytes: BytesMut,
-) -> Cause {
-    let Opened { grant, live, orders, pcm, connack, pcm_bytes, assigned } = opened;
-    let limits = &gateway.limits;
-    let connack = match Packet::decode(&connack, connect.version) {
-        Ok(Packet::ConnAck(connack)) if connack.reason.is_success() => connack,
-        Ok(Packet::ConnAck(connack)) => {
-            return refuse(&mut client, connect.version, Cause::PcmRefused(connack.reason)).await;
-        }
-        Ok(_) | Err(_) => return refuse(&mut client, connect.version, Cause::PcmUnavailable).await,
-    };
-    let (hello, terms) = handshake::connack_down(
-        &connack,
-        connect,
-        assigned.as_deref(),
-        limits.packet_bytes,
-        limits.topic_bytes,
-    );
-    tracing::info!(event = "session_begins", connection, version = ?connect.version, role = role(&grant));
-    let mut exchange = Exchange::new(terms, Arc::clone(&gateway.keys), grant);
-    exchange.to_client.push_raw(&hello);
-    let around = Surroundings {
-        orders,
-        reauthenticate: reauthentication(gateway, peer, &live),
-        clock: &gateway.clock,
-        shutdown: &gateway.shutdown,
-        keep_alive: Duration::from_secs(connect.keep_alive.into()),
-        longest_packet: limits.packet_bytes,
-        packets_per_second: limits.packets_per_second,
-        blocked: Duration::from_secs(limits.write_seconds),
-    };
-    relay::run(client, pcm, exchange, (client_bytes, pcm_bytes), around).await
-}
-
-async fn refuse(client: &mut Box<dyn Wire>, version: Version, cause: Cause) -> Cause {
-    say_last(client, &handshake::refusal(version, cause)).await;
-    cause
 }
 
 /// How this session checks a new token: it must be of the same issuer, owner and grant.

@@ -152,11 +152,73 @@ async fn events_stream_until_the_grant_is_revoked() {
     assert_eq!(device.publish_acked(1, "d/temperature", b"21.5").await, 0);
     let chunk = timeout(DEADLINE, answer.chunk()).await.unwrap().unwrap().unwrap();
     let text = std::str::from_utf8(&chunk).unwrap();
-    let event: Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().trim_end()).unwrap();
+    let (id, data) = text.split_once('\n').unwrap();
+    assert_eq!(id.strip_prefix("id: ").map(str::len), Some(22));
+    let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap().trim_end()).unwrap();
     assert_eq!(event["payload"], json!(21.5));
     assert!(event["topic"].as_str().unwrap().ends_with("/temperature"));
     stack.didp.revoke("owner", "s-app");
     assert!(timeout(DEADLINE, answer.chunk()).await.unwrap().unwrap().is_none(), "the stream ends");
+}
+
+/// An event stream that was lost goes on where it was, with `Last-Event-ID`; under another grant there is nothing to go on with.
+#[tokio::test]
+async fn a_lost_event_stream_is_gone_on_with() {
+    let stack = Stack::start().await;
+    let [token, other] = ["s-app", "s-other"]
+        .map(|sid| stack.didp.add_app("owner", sid, json!([app_detail("label1", &["read"])])));
+    let mut device = device(&stack, "label1").await;
+    let api = api(&stack);
+    let open = async |token: &str, last: Option<&str>| {
+        let mut request = api.get("/v1/events").bearer_auth(token);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await.unwrap()
+    };
+    // The id and the payload of the next event; events may come in one chunk.
+    let mut rest = String::new();
+    let mut next = async |answer: &mut reqwest::Response| {
+        while !rest.contains("\n\n") {
+            let chunk = timeout(DEADLINE, answer.chunk()).await.unwrap().unwrap().unwrap();
+            rest.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        let (event, more) = rest.split_once("\n\n").unwrap();
+        let (id, data) = event.split_once('\n').unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        let event = (id.strip_prefix("id: ").unwrap().to_owned(), data["payload"].as_u64().unwrap());
+        rest = more.to_owned();
+        event
+    };
+    let mut answer = open(&token, None).await;
+    assert_eq!(device.publish_acked(1, "d/temperature", b"1").await, 0);
+    let (id, payload) = next(&mut answer).await;
+    assert_eq!(payload, 1);
+    drop(answer);
+    until("the loss is seen", async || {
+        let ready = reqwest::get(format!("http://{}/readyz", stack.http)).await.unwrap();
+        ready.json::<Value>().await.unwrap()["sessions"] == 1
+    })
+    .await;
+    for payload in [&b"2"[..], b"3"] {
+        assert_eq!(device.publish_acked(2, "d/temperature", payload).await, 0);
+    }
+    let mut foreign = open(&other, Some(&id)).await;
+    let mut answer = open(&token, Some(&id)).await;
+    // The first one may come twice: whether it was written before the loss cannot be known.
+    let mut payloads = vec![next(&mut answer).await];
+    while payloads.last().is_none_or(|last| last.1 != 3) {
+        payloads.push(next(&mut answer).await);
+    }
+    assert!(payloads.iter().all(|(name, _)| *name == id));
+    let numbers: Vec<u64> = payloads.iter().map(|event| event.1).filter(|number| *number != 1).collect();
+    assert_eq!(numbers, [2, 3]);
+    assert_eq!(device.publish_acked(4, "d/temperature", b"4").await, 0);
+    assert_eq!((next(&mut answer).await.1, next(&mut foreign).await.1), (4, 4));
+    assert_eq!(
+        problem(api.get("/v1/events").bearer_auth(&token).header("last-event-id", "a/b")).await.0,
+        400
+    );
 }
 
 /// Checklist 16, and RFC 6750 §3.1.

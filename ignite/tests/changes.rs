@@ -342,3 +342,33 @@ async fn an_owner_without_grants_has_no_pcm() {
     assert_eq!(app.message().await.payload, b"1");
     assert_eq!(stack.pcms().await, 1);
 }
+
+/// While revocations do not come in, an answer about a token counts for seconds only, and that can be seen.
+#[tokio::test]
+async fn without_the_stream_tokens_are_asked_about_again_and_again() {
+    let stack = Stack::with(|config| config.limits.unwatched_token_seconds = 1).await;
+    let tokens = ["s-one", "s-two"]
+        .map(|sid| stack.didp.add_app("owner", sid, json!([app_detail("label1", &["read"])])));
+    let mut clients = Vec::new();
+    for token in &tokens {
+        let mut client = stack.connect().await;
+        client.log_in(Version::V5, "app", token).await;
+        clients.push(client);
+    }
+    stack.didp.set_streams_fail(true);
+    until("the loss is seen", async || !stack.is_ready().await).await;
+    let ready = reqwest::get(format!("http://{}/readyz", stack.http)).await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let said: serde_json::Value = ready.json().await.unwrap();
+    assert_eq!(
+        (&said["didp"][0]["events"], &said["didp"][0]["token_check_seconds"]),
+        (&json!("down"), &json!(1))
+    );
+    stack.didp.kill(&tokens[0]);
+    let (_, took) = timed(clients[0].expect_disconnect(0x87)).await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    clients[1].ping().await;
+    stack.didp.set_streams_fail(false);
+    until("it is back", async || stack.is_ready().await).await;
+    clients[1].ping().await;
+}

@@ -1,7 +1,7 @@
 //! A DIdP's event stream (server-sent events): read, and resumed by `seq`.
 //!
-//! When the stream is lost, live sessions are asked about one by one every [`RECHECK`], and all of them once more when it
-//! is back: a lost stream may have lost anything. What an event does to sessions and PCMs is `changes`'s.
+//! When the stream is lost, an answer about a token counts for some seconds only: live sessions are asked about again and again,
+//! and once more when it is back, since a lost stream may have lost anything. What an event does to sessions and PCMs is `changes`'s.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,8 +20,6 @@ use crate::gateway::Gateway;
 const SILENCE: Duration = Duration::from_secs(15);
 /// First and longest wait before connecting again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How often live sessions are asked about while there is no stream.
-const RECHECK: Duration = Duration::from_secs(10);
 /// Longest line of the stream.
 const LONGEST_LINE: usize = 16 * 1024;
 
@@ -34,6 +32,8 @@ pub(crate) async fn listen(gateway: Arc<Gateway>, didp: Arc<Didp>) {
 }
 
 async fn reconnect(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
+    let seconds = gateway.limits.unwatched_token_seconds;
+    let recheck = Duration::from_secs(seconds);
     let mut wait = RETRY.0;
     let mut last_check = Instant::now();
     let mut is_first = true;
@@ -45,14 +45,14 @@ async fn reconnect(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
         if didp.listening.swap(false, Ordering::AcqRel) || is_first {
             is_first = false;
             last_check = Instant::now();
-            tracing::warn!(event = "events_lost", issuer = didp.issuer, reason = %ended,
+            tracing::warn!(event = "events_lost", issuer = didp.issuer, reason = %ended, token_check_seconds = seconds,
                 "revocations do not come in; live sessions are asked about one by one");
         } else {
             tracing::debug!(event = "events_unavailable", issuer = didp.issuer, reason = %ended);
         }
-        sleep(wait).await;
+        sleep(wait.min(recheck.saturating_sub(last_check.elapsed()))).await;
         wait = (wait * 2).min(RETRY.1);
-        if last_check.elapsed() >= RECHECK {
+        if last_check.elapsed() >= recheck {
             changes::check_all(gateway, didp).await;
             last_check = Instant::now();
         }
@@ -83,7 +83,7 @@ impl From<reqwest::Error> for Ended {
 /// One connection's life; it only ever ends with a reason.
 async fn follow(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) -> Result<Infallible, Ended> {
     let mut request = didp
-        .client
+        .client()
         .get(didp.events.clone())
         .basic_auth(&didp.client_id, Some(didp.secret.as_str()))
         .header(reqwest::header::ACCEPT, "text/event-stream");

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use futures_util::stream;
 use mqtt_wire::{
-    Filters, Packet, Properties, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription,
+    Ack, Filters, Packet, Properties, Publish, QoS, ReasonCode, RetainHandling, Subscribe, Subscription,
 };
 use oauth_wire::Channel;
 use serde_json::{Value, json};
@@ -36,6 +36,10 @@ use crate::policy::grant::{AppRole, Role};
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How often an event stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Seconds for which an event stream that was lost can be gone on with.
+const RESUMABLE: u32 = 60;
+/// What the client ids of event streams begin with: nobody else's session goes on as a stream.
+const STREAMS: &str = "events-";
 
 /// An error answer: RFC 6750 §3 for what concerns the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,8 +187,9 @@ async fn retained(client: &mut Client, topic: &str) -> Result<Vec<u8>, Problem> 
 /// What a new subscriber to `topic` gets. A second subscription that sends nothing retained is the mark behind what the first one
 /// sent, since the PCM answers in order.
 pub(super) async fn fetch(client: &mut Client, topic: &str) -> Result<Vec<BytesMut>, Problem> {
-    let mut frames = subscribe(client, topic, RetainHandling::Send).await?;
-    frames.extend(subscribe(client, topic, RetainHandling::DontSend).await?);
+    let qos = QoS::AtMostOnce;
+    let mut frames = subscribe(client, topic, RetainHandling::Send, qos).await?;
+    frames.extend(subscribe(client, topic, RetainHandling::DontSend, qos).await?);
     Ok(frames)
 }
 
@@ -199,7 +204,8 @@ fn raw(payload: Vec<u8>) -> Response {
 }
 
 /// `GET /v1/events?filter=d/#`: server-sent events `{"topic", "payload", "retained"}`. A payload that is JSON stands as such,
-/// other text as a string, other bytes as `payload_base64`.
+/// other text as a string, other bytes as `payload_base64`. The `id` of every event is the stream's name: with it as
+/// `Last-Event-ID` the stream goes on where it was lost, for a minute, and what came meanwhile is not.
 pub(super) async fn events(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -215,25 +221,64 @@ pub(super) async fn events(
         [one] if mqtt_wire::topic::is_valid_filter(one) => one,
         _ => return Err(Problem::bad_request("filter must be one topic filter")),
     };
-    let mut client = Client::connect(&gateway, peer.ip(), &token).await.map_err(Problem::of_reason)?;
-    let subscribed = timeout(ANSWER, subscribe(&mut client, filter, RetainHandling::Send)).await;
-    let early = VecDeque::from(subscribed.map_err(|_| Problem::UNAVAILABLE)??);
-    let messages = stream::unfold((client, early), |(mut client, mut early)| async move {
-        let frame = match early.pop_front() {
-            Some(frame) => Ok(Some(frame)),
-            None => timeout(KEEP_ALIVE, client.next()).await,
-        };
-        let chunk = match frame {
-            Err(_) => ":\n\n".to_owned(),
-            Ok(frame) => match decode(&frame?)? {
-                Packet::Publish(publish) => format!("data: {}\n\n", message(&publish)),
-                Packet::Disconnect(_) => return None,
-                _ => String::new(),
-            },
-        };
-        Some((Ok::<_, Infallible>(chunk), (client, early)))
+    let name = stream_name(&headers)?;
+    let session = format!("{STREAMS}{name}");
+    let client = Client::connect_as(&gateway, peer.ip(), &token, &session, RESUMABLE).await;
+    let mut client = client.map_err(Problem::of_reason)?;
+    let subscribing = subscribe(&mut client, filter, RetainHandling::SendIfNew, QoS::AtLeastOnce);
+    let early = VecDeque::from(timeout(ANSWER, subscribing).await.map_err(|_| Problem::UNAVAILABLE)??);
+    let events = Events { client, early, name, unacknowledged: None };
+    let chunks = stream::unfold(events, |mut events| async move {
+        let chunk = events.next().await?;
+        Some((Ok::<_, Infallible>(chunk), events))
     });
-    Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(messages)).into_response())
+    Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(chunks)).into_response())
+}
+
+/// What `Last-Event-ID` names, or a new name.
+fn stream_name(headers: &HeaderMap) -> Result<String, Problem> {
+    match headers.get("last-event-id").map(|id| id.to_str()) {
+        None => Ok(service::secret::random_token::<16>()),
+        Some(Ok("")) => Ok(service::secret::random_token::<16>()),
+        Some(Ok(id)) if crate::policy::grant::is_identifier(id) => Ok(id.to_owned()),
+        Some(_) => Err(Problem::bad_request("Last-Event-ID must be the id of an event")),
+    }
+}
+
+/// One event stream.
+struct Events {
+    client: Client,
+    /// What came before the subscription was acknowledged.
+    early: VecDeque<BytesMut>,
+    name: String,
+    /// The message that was handed on last. It is acknowledged when the next one is wanted: then it was written.
+    unacknowledged: Option<u16>,
+}
+
+impl Events {
+    /// The next bytes of the stream, none at its end.
+    async fn next(&mut self) -> Option<String> {
+        if let Some(id) = self.unacknowledged.take() {
+            self.client.send(&Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS))).await;
+        }
+        loop {
+            let frame = match self.early.pop_front() {
+                Some(frame) => frame,
+                None => match timeout(KEEP_ALIVE, self.client.next()).await {
+                    Err(_) => return Some(":\n\n".to_owned()),
+                    Ok(frame) => frame?,
+                },
+            };
+            match decode(&frame)? {
+                Packet::Publish(publish) => {
+                    self.unacknowledged = publish.packet_id;
+                    return Some(format!("id: {}\ndata: {}\n\n", self.name, message(&publish)));
+                }
+                Packet::Disconnect(_) => return None,
+                _ => {}
+            }
+        }
+    }
 }
 
 fn message(publish: &Publish<'_>) -> Value {
@@ -297,12 +342,9 @@ async fn subscribe(
     client: &mut Client,
     filter: &str,
     retain_handling: RetainHandling,
+    qos: QoS,
 ) -> Result<Vec<BytesMut>, Problem> {
-    let wish = Subscription {
-        retain_handling,
-        retain_as_published: true,
-        ..Subscription::new(filter, QoS::AtMostOnce)
-    };
+    let wish = Subscription { retain_handling, retain_as_published: true, ..Subscription::new(filter, qos) };
     let filters = Filters::list(std::slice::from_ref(&wish));
     client.send(&Packet::Subscribe(Subscribe { packet_id: 1, properties: Properties::EMPTY, filters })).await;
     let mut early = Vec::new();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use mqtt_wire::{Connect, Packet, Properties, ReasonCode, Version, frame_len};
+use mqtt_wire::{Connect, Packet, Properties, Property, ReasonCode, Version, frame_len};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use crate::gateway::{Gateway, Token};
@@ -23,7 +23,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects with `token`, which came from `peer`.
+    /// Connects with `token`, which came from `peer`, for this connection alone.
     ///
     /// # Errors
     /// The CONNACK's reason code.
@@ -32,17 +32,32 @@ impl Client {
         peer: IpAddr,
         token: &Token,
     ) -> Result<Self, ReasonCode> {
+        Self::connect_as(gateway, peer, token, "", 0).await
+    }
+
+    /// Connects as the client `name`, whose session outlives the connection by `seconds`.
+    ///
+    /// # Errors
+    /// The CONNACK's reason code.
+    pub(super) async fn connect_as(
+        gateway: &Arc<Gateway>,
+        peer: IpAddr,
+        token: &Token,
+        name: &str,
+        seconds: u32,
+    ) -> Result<Self, ReasonCode> {
         let (stream, theirs) = tokio::io::duplex(PIPE);
         let session = session::run(Arc::clone(gateway), peer, Box::new(theirs));
         gateway.shutdown.spawn(session);
         let longest = 2 * gateway.limits.packet_bytes;
         let mut client = Self { stream, input: BytesMut::new(), longest };
+        let properties = [Property::SessionExpiryInterval(seconds)];
         let connect = Connect {
             version: Version::V5,
-            clean_start: true,
+            clean_start: seconds == 0,
             keep_alive: 0,
-            properties: Properties::EMPTY,
-            client_id: "",
+            properties: Properties::list(&properties),
+            client_id: name,
             will: None,
             username: Some("Bearer"),
             password: Some(token.as_bytes()),

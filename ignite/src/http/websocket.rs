@@ -1,6 +1,6 @@
 //! MQTT over WebSocket (MQTT 5 §6): the opening handshake (RFC 6455 §4.2) and a byte stream over binary messages.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Sink as _, Stream as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -177,14 +177,31 @@ impl AsyncRead for ByteStream {
 
 impl AsyncWrite for ByteStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// What comes in one call is one message, if it is not too long.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         // The first packet that is written is the CONNACK.
         this.socket.get_mut().left = None;
         ready!(Pin::new(&mut this.socket).poll_ready(cx)).map_err(broken)?;
-        let count = bytes.len().min(LONGEST_MESSAGE);
-        let message = Message::Binary(Bytes::copy_from_slice(&bytes[..count]));
-        Pin::new(&mut this.socket).start_send(message).map_err(broken)?;
-        Poll::Ready(Ok(count))
+        let length = parts.iter().map(|part| part.len()).sum::<usize>().min(LONGEST_MESSAGE);
+        let mut message = BytesMut::with_capacity(length);
+        for part in parts {
+            let room = length - message.len();
+            message.extend_from_slice(&part[..part.len().min(room)]);
+        }
+        Pin::new(&mut this.socket).start_send(Message::Binary(message.freeze())).map_err(broken)?;
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

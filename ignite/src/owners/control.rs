@@ -3,77 +3,53 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use pcm_wire::{Answer, MAX_LINE, Reply, Request, Verb};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Longest answer; a PCM answers with counts at most.
 const LONGEST_REPLY: usize = 16 * 1024;
 
-/// A control connection, served by a task of its own that notices when the PCM goes away.
+/// A control connection. It takes no task and no buffer while nothing is asked: there is one for each owner.
 pub(super) struct Control {
-    asks: mpsc::Sender<Ask>,
-}
-
-struct Ask {
-    verb: Verb,
-    limit: Duration,
-    answer: oneshot::Sender<io::Result<()>>,
+    stream: UnixStream,
+    asked: u64,
+    /// Each question has had its answer.
+    in_step: bool,
 }
 
 impl Control {
     /// Takes over a stream whose preamble was sent.
-    pub(super) fn over(stream: UnixStream) -> Self {
-        let (asks, queue) = mpsc::channel(1);
-        tokio::spawn(serve(stream, queue));
-        Self { asks }
+    pub(super) const fn over(stream: UnixStream) -> Self {
+        Self { stream, asked: 0, in_step: true }
     }
 
-    /// False once the PCM has closed the connection.
+    /// False once the PCM has closed the connection, as far as that is known, or question and answer are out of step.
     pub(super) fn is_alive(&self) -> bool {
-        !self.asks.is_closed()
+        // Nothing is said unasked: there is nothing to read until the end.
+        let nothing_yet = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        self.in_step && self.stream.try_read(&mut [0]).is_err_and(nothing_yet)
     }
 
     /// Asks for something whose answer is `ok`.
     ///
     /// # Errors
-    /// The connection broke, the time is over, or the PCM said no.
-    pub(super) async fn call(&self, verb: Verb, limit: Duration) -> io::Result<()> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let (answer, answered) = oneshot::channel();
-        self.asks.send(Ask { verb, limit, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
-    }
-}
-
-async fn serve(mut stream: UnixStream, mut queue: mpsc::Receiver<Ask>) {
-    let mut input = BytesMut::new();
-    let mut id = 0;
-    loop {
-        tokio::select! {
-            ask = queue.recv() => {
-                let Some(Ask { verb, limit, answer }) = ask else { return };
-                id += 1;
-                let asked = exchange(&mut stream, &mut input, Request { id, verb });
-                let late = |_| Err(io::ErrorKind::TimedOut.into());
-                let outcome = timeout(limit, asked).await.unwrap_or_else(late);
-                // A refusal leaves the connection usable; anything else has lost the beat of question and answer.
-                let usable = outcome.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::Other, |()| true);
-                let _ = answer.send(outcome);
-                if !usable {
-                    return;
-                }
-            }
-            // Nothing is said unasked: this only ever sees the end.
-            _ = stream.read_u8() => return,
+    /// The connection broke, the time is over, or the PCM said no (`Other`).
+    pub(super) async fn call(&mut self, verb: Verb, limit: Duration) -> io::Result<()> {
+        if !std::mem::replace(&mut self.in_step, false) {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.asked += 1;
+        let asking = exchange(&mut self.stream, Request { id: self.asked, verb });
+        let outcome = timeout(limit, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        // A refusal leaves the connection usable. Anything else, also a caller that does not wait, has lost the beat.
+        self.in_step = outcome.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::Other, |()| true);
+        outcome
     }
 }
 
-async fn exchange(stream: &mut UnixStream, input: &mut BytesMut, request: Request) -> io::Result<()> {
+async fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<()> {
     let id = request.id;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
@@ -81,13 +57,13 @@ async fn exchange(stream: &mut UnixStream, input: &mut BytesMut, request: Reques
         return Err(io::Error::other("more grants than a PCM takes"));
     }
     stream.write_all(&line).await?;
-    input.clear();
+    let mut input = Vec::new();
     while !input.ends_with(b"\n") {
-        if input.len() > LONGEST_REPLY || stream.read_buf(input).await? == 0 {
+        if input.len() > LONGEST_REPLY || stream.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    let reply: Reply = serde_json::from_slice(input)?;
+    let reply: Reply = serde_json::from_slice(&input)?;
     match reply.answer {
         _ if reply.id != id => Err(io::ErrorKind::InvalidData.into()),
         Answer::Ok {} => Ok(()),

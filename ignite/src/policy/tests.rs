@@ -67,7 +67,7 @@ fn handle(label: &str) -> String {
 }
 
 fn up(grant: &Grant, topic: &str) -> Result<String, ReasonCode> {
-    publish(grant, topic, None, LONGEST).map(|names| names.topic)
+    publish(grant, topic, None, LONGEST).map(|names| names.topic.to_string())
 }
 
 fn filter(grant: &Grant, filter: &str) -> Result<String, ReasonCode> {
@@ -75,7 +75,16 @@ fn filter(grant: &Grant, filter: &str) -> Result<String, ReasonCode> {
 }
 
 fn down(grant: &Grant, topic: &str) -> Option<String> {
-    deliver(grant, topic, None).map(|names| names.topic)
+    deliver(grant, topic, None).map(|names| names.topic.to_string())
+}
+
+/// What becomes of a Response Topic on its way up, and on its way down.
+fn response_up(grant: &Grant, topic: &str, response: &str) -> Result<Option<String>, ReasonCode> {
+    publish(grant, topic, Some(response), LONGEST).map(|names| names.response.map(|name| name.to_string()))
+}
+
+fn response_down(grant: &Grant, topic: &str, response: &str) -> Option<String> {
+    deliver(grant, topic, Some(response)).unwrap().response.map(|name| name.to_string())
 }
 
 #[test]
@@ -296,7 +305,7 @@ fn an_app_reads_shadows_and_writes_what_it_may_command() {
         assert_eq!(up(&app(), &denied), Err(ReasonCode::NOT_AUTHORIZED), "{denied}");
     }
     let topic = format!("s/{one}/desired");
-    let answer = publish(&app(), &topic, Some(&format!("d/{one}/answer")), LONGEST);
+    let answer = response_up(&app(), &topic, &format!("d/{one}/answer"));
     assert_eq!(answer, Err(ReasonCode::TOPIC_NAME_INVALID), "a shadow answers nobody");
 }
 
@@ -362,18 +371,18 @@ fn unsubscribe_finds_what_subscribe_made_after_a_narrowing_too() {
 fn a_response_topic_lies_in_the_addressed_devices_data() {
     let (one, two) = (handle("lab1"), handle("lab2"));
     let command = format!("c/{one}/heater");
-    let good = publish(&app(), &command, Some(&format!("d/{one}/answer")), LONGEST).unwrap();
-    assert_eq!(good.response.as_deref(), Some("d/lab1/answer"));
+    let good = response_up(&app(), &command, &format!("d/{one}/answer"));
+    assert_eq!(good, Ok(Some("d/lab1/answer".to_owned())));
     for bad in
         [format!("d/{two}/answer"), format!("c/{one}/heater"), "d/lab1/answer".to_owned(), "x".to_owned()]
     {
-        let verdict = publish(&app(), &command, Some(&bad), LONGEST);
+        let verdict = response_up(&app(), &command, &bad);
         assert_eq!(verdict, Err(ReasonCode::TOPIC_NAME_INVALID), "{bad}");
     }
-    let arrived = deliver(&device(), "c/lab1/heater", Some("d/lab1/answer")).unwrap();
-    assert_eq!(arrived.response.as_deref(), Some("d/answer"));
-    let strange = deliver(&device(), "c/lab1/heater", Some("d/lab2/answer")).unwrap();
-    assert_eq!(strange.response, None, "a name that means nothing here is left out");
+    let arrived = response_down(&device(), "c/lab1/heater", "d/lab1/answer");
+    assert_eq!(arrived.as_deref(), Some("d/answer"));
+    let strange = response_down(&device(), "c/lab1/heater", "d/lab2/answer");
+    assert_eq!(strange, None, "a name that means nothing here is left out");
 }
 
 #[test]
@@ -423,4 +432,27 @@ fn an_app_cannot_use_device_scopes_nor_a_device_an_apps() {
     assert!(matches!(grant.role, Role::App(_)));
     assert_eq!(down(&grant, "d/lab1/temperature"), None);
     assert_eq!(up(&grant, "d/temperature"), Err(ReasonCode::NOT_AUTHORIZED));
+}
+
+#[test]
+fn a_name_is_as_long_as_what_it_is_put_together_to() {
+    let mut buffer = "what was there".to_owned();
+    let (device, app) = (device(), app());
+    let own = handle("lab1");
+    let (temperature, desired) = (format!("c/{own}/heater"), format!("s/{own}/desired"));
+    for name in [
+        device.publish_up("d/a/b"),
+        device.publish_up("s/reported"),
+        device.deliver_down("c/lab1/heater"),
+        device.deliver_down("s/lab1/delta"),
+        app.publish_up(&temperature),
+        app.publish_up(&desired),
+        app.deliver_down("d/lab1/room/humidity"),
+        app.deliver_down("s/lab1"),
+    ] {
+        let name = name.unwrap();
+        assert_eq!(name.in_buffer(&mut buffer), name.to_string());
+        assert_eq!(name.len(), buffer.len());
+        assert!(mqtt_wire::topic::is_valid_name(&buffer), "{buffer}");
+    }
 }

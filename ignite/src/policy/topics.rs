@@ -27,43 +27,86 @@ const DELTA: &str = "s/delta";
 /// Most levels that a channel name has.
 const CHANNEL_LEVELS: usize = 4;
 
+/// A topic in parts, some of the packet's, some of the grant's, so that it can be put together in a buffer that is there already:
+/// a tree, somebody's name in it, and the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// `d/`, `c/` or `s/`.
+    tree: &'static str,
+    /// A label or handle; may be empty.
+    whose: &'a str,
+    /// A channel, or what of a shadow is meant; may be empty.
+    rest: &'a str,
+}
+
+impl<'a> Name<'a> {
+    const fn new(tree: &'static str, whose: &'a str, rest: &'a str) -> Self {
+        Self { tree, whose, rest }
+    }
+
+    /// Bytes of the whole topic; never zero.
+    #[allow(clippy::len_without_is_empty, reason = "a topic is never empty")]
+    pub const fn len(&self) -> usize {
+        self.tree.len() + self.whose.len() + self.separator().len() + self.rest.len()
+    }
+
+    const fn separator(&self) -> &'static str {
+        if self.whose.is_empty() || self.rest.is_empty() { "" } else { "/" }
+    }
+
+    /// The whole topic, put together in `buffer` in place of what was there.
+    pub fn in_buffer<'b>(&self, buffer: &'b mut String) -> &'b str {
+        buffer.clear();
+        for part in [self.tree, self.whose, self.separator(), self.rest] {
+            buffer.push_str(part);
+        }
+        buffer
+    }
+}
+
+impl std::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}{}{}", self.tree, self.whose, self.separator(), self.rest)
+    }
+}
+
 impl Grant {
     /// Where a client's PUBLISH to `topic` goes at the PCM.
-    pub fn publish_up(&self, topic: &str) -> Option<String> {
+    pub fn publish_up<'a>(&'a self, topic: &'a str) -> Option<Name<'a>> {
         match &self.role {
             Role::Device(device) => {
                 if !device.publish {
                     return None;
                 }
                 if topic == REPORTED {
-                    return Some(format!("s/{}/reported", device.label));
+                    return Some(Name::new("s/", &device.label, "reported"));
                 }
                 let channel = topic.strip_prefix("d/").filter(|channel| Channel::is_valid_name(channel))?;
-                Some(format!("d/{}/{channel}", device.label))
+                Some(Name::new("d/", &device.label, channel))
             }
             Role::App(app) => {
                 if let Some(shadow) = topic.strip_prefix("s/") {
                     let device = app.by_handle(shadow.strip_suffix("/desired")?)?;
-                    return (!device.command.is_empty()).then(|| format!("s/{}/desired", device.label));
+                    return (!device.command.is_empty()).then(|| Name::new("s/", &device.label, "desired"));
                 }
                 let (device, channel) = app.addressed(topic, "c/")?;
-                device.may_command(channel).then(|| format!("c/{}/{channel}", device.label))
+                device.may_command(channel).then(|| Name::new("c/", &device.label, channel))
             }
         }
     }
 
     /// What a Response Topic in a PUBLISH to `topic` becomes: it must lie in the addressed device's own `d/`.
-    pub fn response_up(&self, topic: &str, response: &str) -> Option<String> {
+    pub fn response_up<'a>(&'a self, topic: &str, response: &'a str) -> Option<Name<'a>> {
         match &self.role {
             Role::Device(device) => {
                 let channel =
                     response.strip_prefix("d/").filter(|channel| Channel::is_valid_name(channel))?;
-                Some(format!("d/{}/{channel}", device.label))
+                Some(Name::new("d/", &device.label, channel))
             }
             Role::App(app) => {
                 let (addressed, _) = app.addressed(topic, "c/")?;
                 let (answering, channel) = app.addressed(response, "d/")?;
-                (addressed.label == answering.label).then(|| format!("d/{}/{channel}", answering.label))
+                (addressed.label == answering.label).then(|| Name::new("d/", &answering.label, channel))
             }
         }
     }
@@ -86,26 +129,26 @@ impl Grant {
     }
 
     /// The client's name of a message that the PCM delivers on `topic`; `None` if the client may not have it.
-    pub fn deliver_down(&self, topic: &str) -> Option<String> {
+    pub fn deliver_down<'a>(&'a self, topic: &'a str) -> Option<Name<'a>> {
         match &self.role {
             Role::Device(device) => {
                 if !device.subscribe {
                     return None;
                 }
                 if strip_label(topic, "s/", &device.label) == Some("delta") {
-                    return Some(DELTA.to_owned());
+                    return Some(Name::new("s/", "", "delta"));
                 }
                 let channel = strip_label(topic, "c/", &device.label)?;
-                Channel::is_valid_name(channel).then(|| format!("c/{channel}"))
+                Channel::is_valid_name(channel).then(|| Name::new("c/", "", channel))
             }
             Role::App(app) => {
                 if let Some(label) = topic.strip_prefix("s/") {
                     let device = app.by_label(label).filter(|device| device.shadow)?;
-                    return Some(format!("s/{}", device.handle));
+                    return Some(Name::new("s/", &device.handle, ""));
                 }
                 let (label, channel) = topic.strip_prefix("d/")?.split_once('/')?;
                 let device = app.by_label(label)?;
-                device.may_read(channel).then(|| format!("d/{}/{channel}", device.handle))
+                device.may_read(channel).then(|| Name::new("d/", &device.handle, channel))
             }
         }
     }
@@ -128,16 +171,16 @@ impl Grant {
     }
 
     /// The client's name of a delivered message's Response Topic; `None` if it has no name there and must be left out.
-    pub fn response_down(&self, response: &str) -> Option<String> {
+    pub fn response_down<'a>(&'a self, response: &'a str) -> Option<Name<'a>> {
         match &self.role {
             Role::Device(device) => {
                 let channel = strip_label(response, "d/", &device.label)?;
-                Channel::is_valid_name(channel).then(|| format!("d/{channel}"))
+                Channel::is_valid_name(channel).then(|| Name::new("d/", "", channel))
             }
             Role::App(app) => {
                 let (label, channel) = response.strip_prefix("d/")?.split_once('/')?;
                 let device = app.by_label(label)?;
-                Channel::is_valid_name(channel).then(|| format!("d/{}/{channel}", device.handle))
+                Channel::is_valid_name(channel).then(|| Name::new("d/", &device.handle, channel))
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Bytes on their way to one side: appended packet by packet, taken as the socket allows.
+//! Bytes that a side's socket did not take at once: appended packet by packet, taken as the socket allows.
 
-use mqtt_wire::{EncodeError, Packet, Publish, Version, frame_len};
+use mqtt_wire::frame_len;
 
 /// An outgoing buffer. Its bound is the relay's: it stops reading whatever could add to a long one.
 #[derive(Default)]
@@ -11,8 +11,6 @@ pub(crate) struct Queue {
     begun: usize,
 }
 
-/// What a silent session keeps.
-const KEPT: usize = 1024;
 /// Beyond this the taken part is cut off instead of waiting for an empty buffer.
 const COMPACT: usize = 64 * 1024;
 
@@ -60,48 +58,31 @@ impl Queue {
         self.take(0);
     }
 
-    /// Gives memory back while there is nothing to keep in it.
-    pub(crate) fn give_back(&mut self) {
-        if self.is_empty() {
-            self.bytes.shrink_to(KEPT);
+    /// Nothing waits any more.
+    pub(crate) fn clear(&mut self) {
+        self.take(self.len());
+    }
+
+    /// The first `count` bytes, which were just appended, are the rest of a packet that is partly written.
+    pub(crate) fn has_begun(&mut self, count: usize) {
+        self.begun = self.taken + count;
+    }
+
+    /// The buffer, if there is nothing in it: somebody else may have use for it.
+    pub(crate) fn give_back(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.bytes.capacity() > 0).then(|| std::mem::take(&mut self.bytes))
+    }
+
+    /// Uses `buffer`, which is empty, for what comes, if it has none of its own.
+    pub(crate) fn borrow(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffer();
         }
     }
 
     /// Appends bytes that are a packet already.
     pub(crate) fn push_raw(&mut self, frame: &[u8]) {
         self.bytes.extend_from_slice(frame);
-    }
-
-    /// Appends a packet.
-    ///
-    /// # Errors
-    /// The packet cannot be encoded; nothing was appended.
-    pub(crate) fn push(&mut self, packet: &Packet<'_>, version: Version) -> Result<(), EncodeError> {
-        packet.encode_into(version, &mut self.bytes)
-    }
-
-    /// Appends a PUBLISH if it is no longer than `longest`; the payload is copied once, from frame to buffer.
-    ///
-    /// # Errors
-    /// It is longer, or cannot be encoded; nothing was appended.
-    pub(crate) fn push_publish(
-        &mut self,
-        publish: &Publish<'_>,
-        version: Version,
-        longest: usize,
-    ) -> Result<(), EncodeError> {
-        let head = publish.head_len(version, publish.payload.len())?;
-        if head + publish.payload.len() > longest {
-            return Err(EncodeError::TooLong);
-        }
-        let start = self.bytes.len();
-        self.bytes.resize(start + head, 0);
-        if let Err(error) = publish.encode_head(version, publish.payload.len(), &mut self.bytes[start..]) {
-            self.bytes.truncate(start);
-            return Err(error);
-        }
-        self.bytes.extend_from_slice(publish.payload);
-        Ok(())
     }
 }
 
@@ -116,7 +97,7 @@ fn first_packet(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mqtt_wire::{Ack, Properties, QoS, ReasonCode};
+    use mqtt_wire::{Ack, Packet, ReasonCode, Version};
 
     #[test]
     fn what_is_not_wanted_any_more_is_left_out_but_not_half_of_a_packet() {
@@ -151,21 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn a_publish_is_written_as_the_codec_writes_it_or_not_at_all() {
-        let publish = Publish {
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: "d/x",
-            packet_id: Some(7),
-            properties: Properties::EMPTY,
-            payload: b"21.5",
-        };
-        let whole = Packet::Publish(publish).to_vec(Version::V5);
+    fn an_empty_queue_lends_its_buffer_to_others() {
         let mut queue = Queue::default();
-        assert_eq!(queue.push_publish(&publish, Version::V5, whole.len()), Ok(()));
-        assert_eq!(queue.pending(), whole);
-        assert!(queue.push_publish(&publish, Version::V5, whole.len() - 1).is_err());
-        assert_eq!(queue.pending(), whole);
+        queue.borrow(|| Vec::with_capacity(64));
+        queue.push_raw(b"abc");
+        queue.borrow(|| panic!("it has one"));
+        assert_eq!(queue.give_back(), None);
+        queue.take(3);
+        assert_eq!(queue.give_back().map(|buffer| buffer.capacity()), Some(64));
+        queue.push_raw(b"d");
+        assert_eq!(queue.pending(), b"d");
     }
 }

@@ -1,4 +1,6 @@
-//! The relay rules of design §7, packet by packet, without a socket.
+//! The relay rules of design §7, packet by packet, without a socket. What only MQTT 5 has is `v5`'s.
+
+mod v5;
 
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use proptest::prelude::*;
 use service::secret::Key;
 
 use super::exchange::{Exchange, Step, Terms};
+use super::outbox::Outbox;
 use super::queue::Queue;
 use crate::cause::Cause;
 use crate::keys::Keys;
@@ -53,8 +56,19 @@ fn app(version: Version) -> Exchange {
 }
 
 fn exchange(version: Version, role: Role) -> Exchange {
-    let terms = Terms { version, enhanced: true, client_packet: 200, pcm_packet: 400, topic: 100 };
-    Exchange::new(terms, keys(), grant(role))
+    Exchange::new(terms(version), keys(), grant(role))
+}
+
+fn terms(version: Version) -> Terms {
+    Terms {
+        version,
+        enhanced: true,
+        words: false,
+        aliases: 0,
+        client_packet: 200,
+        pcm_packet: 400,
+        topic: 100,
+    }
 }
 
 /// Takes all packets out of a queue and describes them.
@@ -92,11 +106,31 @@ const V5: Side = Side { version: Version::V5 };
 const V311: Side = Side { version: Version::V311 };
 
 fn client(exchange: &mut Exchange, packet: &Packet<'_>, version: Version) -> Step {
-    exchange.take_from_client(&packet.to_vec(version))
+    from_client(exchange, &packet.to_vec(version))
+}
+
+fn from_client(exchange: &mut Exchange, frame: &[u8]) -> Step {
+    let mut out = Outbox::default();
+    let step = exchange.take_from_client(frame, 0, &mut out);
+    queue_up(exchange, frame, &out);
+    step
+}
+
+fn from_pcm(exchange: &mut Exchange, frame: &[u8]) -> Step {
+    let mut out = Outbox::default();
+    let step = exchange.take_from_pcm(frame, 0, &mut out);
+    queue_up(exchange, frame, &out);
+    step
+}
+
+/// As if no socket took anything.
+fn queue_up(exchange: &mut Exchange, input: &[u8], out: &Outbox) {
+    out.to_client.spill(input, 0, &mut exchange.to_client);
+    out.to_pcm.spill(input, 0, &mut exchange.to_pcm);
 }
 
 fn pcm(exchange: &mut Exchange, packet: &Packet<'_>, version: Version) -> Step {
-    exchange.take_from_pcm(&packet.to_vec(version))
+    from_pcm(exchange, &packet.to_vec(version))
 }
 
 fn publish<'a>(qos: QoS, id: u16, topic: &'a str, properties: Properties<'a>) -> Packet<'a> {
@@ -272,7 +306,7 @@ fn a_response_topic_is_translated_both_ways() {
     let mut app = app(Version::V5);
     let (own, theirs) = (format!("d/{}/answer", handle()), format!("d/{LABEL}/answer"));
     let from_app = [Property::ResponseTopic(&own), Property::CorrelationData(b"7")];
-    let at_pcm = [Property::ResponseTopic(&theirs), Property::CorrelationData(b"7")];
+    let at_pcm = [Property::CorrelationData(b"7"), Property::ResponseTopic(&theirs)];
     let (command, inner) = (format!("c/{}/heater", handle()), format!("c/{LABEL}/heater"));
     let sent = publish(QoS::AtLeastOnce, 1, &command, Properties::list(&from_app));
     assert_eq!(client(&mut app, &sent, Version::V5), Step::Continue);
@@ -281,7 +315,7 @@ fn a_response_topic_is_translated_both_ways() {
 
     let mut device = device(Version::V5);
     assert_eq!(pcm(&mut device, &forwarded, Version::V5), Step::Continue);
-    let at_device = [Property::ResponseTopic("d/answer"), Property::CorrelationData(b"7")];
+    let at_device = [Property::CorrelationData(b"7"), Property::ResponseTopic("d/answer")];
     V5.expects(
         &mut device.to_client,
         &[publish(QoS::AtLeastOnce, 1, "c/heater", Properties::list(&at_device))],
@@ -314,7 +348,7 @@ fn the_pcms_texts_stay_with_the_pcm() {
     let end = Packet::Disconnect(Disconnect { reason: ReasonCode::SESSION_TAKEN_OVER, properties });
     let ended = Cause::PcmEnded(ReasonCode::SESSION_TAKEN_OVER);
     assert_eq!(pcm(&mut exchange, &end, Version::V5), Step::End(ended));
-    exchange.say_goodbye(ended);
+    exchange.aside(|exchange, out| exchange.say_goodbye(ended, out));
     let bytes = exchange.to_client.pending();
     assert!(!bytes.windows(LABEL.len()).any(|window| window == LABEL.as_bytes()));
 }
@@ -337,8 +371,7 @@ fn reauthentication_needs_the_method_of_the_connect() {
         let step = client(&mut app(Version::V5), &auth(reason, properties), Version::V5);
         assert_eq!(step, Step::End(cause));
     }
-    let terms =
-        Terms { version: Version::V5, enhanced: false, client_packet: 200, pcm_packet: 400, topic: 100 };
+    let terms = Terms { enhanced: false, ..terms(Version::V5) };
     let mut plain = Exchange::new(terms, keys(), Arc::clone(app(Version::V5).grant()));
     let step = client(&mut plain, &auth(ReasonCode::RE_AUTHENTICATE, &good), Version::V5);
     assert_eq!(step, Step::End(Cause::OutOfOrder));
@@ -370,9 +403,9 @@ proptest! {
         let mut frame = vec![kind << 4 | if matches!(kind, 6 | 8 | 10) { 2 } else { 0 }, bytes.len() as u8];
         frame.extend(&bytes);
         for version in [Version::V311, Version::V5] {
-            let _ = device(version).take_from_client(&frame);
-            let _ = app(version).take_from_client(&frame);
-            let _ = app(version).take_from_pcm(&frame);
+            let _ = from_client(&mut device(version), &frame);
+            let _ = from_client(&mut app(version), &frame);
+            let _ = from_pcm(&mut app(version), &frame);
         }
     }
 
@@ -422,7 +455,7 @@ fn what_waits_for_the_client_does_not_outlive_the_grant() {
         let delivered = format!("d/{}/temperature", handle());
         let begun = plain(QoS::AtMostOnce, 0, &delivered);
         exchange.to_client.take(1);
-        exchange.replace_grant(narrowed(side.version));
+        exchange.aside(|exchange, out| exchange.replace_grant(narrowed(side.version), out));
         let rest = begun.to_vec(side.version).len() - 1;
         exchange.to_client.take(rest);
         side.expects(&mut exchange.to_client, &[Packet::PubAck(ok(9))]);
@@ -440,7 +473,8 @@ fn what_is_still_granted_still_waits_after_a_change() {
     let Role::App(role) = &exchange.grant().role else { panic!("an app") };
     let mut devices = role.devices.clone();
     devices[0].command.clear();
-    exchange.replace_grant(grant(Role::App(AppRole::new(true, devices))));
+    exchange
+        .aside(|exchange, out| exchange.replace_grant(grant(Role::App(AppRole::new(true, devices))), out));
     let delivered = format!("d/{}/temperature", handle());
     V5.expects(&mut exchange.to_client, &[plain(QoS::AtLeastOnce, 1, &delivered)]);
     V5.expects(&mut exchange.to_pcm, &[]);
@@ -464,9 +498,12 @@ fn after_the_right_is_over_the_last_words_are_all_that_is_said() {
                 &plain(QoS::AtMostOnce, 0, &format!("c/{}/heater", handle())),
                 side.version,
             );
-            exchange.say_goodbye(cause);
+            exchange.aside(|exchange, out| exchange.say_goodbye(cause, out));
+            let row = cause.row();
+            let words = [Property::ReasonString(row.text)];
+            let goodbye = Disconnect { reason: row.v5, properties: Properties::list(&words) };
             let (properties, told): (_, &[_]) = match side.version {
-                Version::V5 => (properties, &[Packet::Disconnect(Disconnect::new(cause.row().v5))]),
+                Version::V5 => (properties, &[Packet::Disconnect(goodbye)]),
                 Version::V31 | Version::V311 => (Properties::EMPTY, &[]),
             };
             let reason = ReasonCode::NORMAL_DISCONNECTION;

@@ -41,6 +41,11 @@ impl Client {
         self.stream.flush().await.unwrap();
     }
 
+    /// False if the connection is broken.
+    pub async fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
+    }
+
     pub async fn send(&mut self, packet: &Packet<'_>) {
         let bytes = packet.to_vec(self.version);
         assert!(!bytes.is_empty());
@@ -161,6 +166,51 @@ impl Client {
         arrived
     }
 
+    /// Takes messages of any QoS, with the whole handshake of each, until `enough` of them have come.
+    pub async fn messages_until(&mut self, enough: impl Fn(&[Arrived]) -> bool) -> Vec<Arrived> {
+        let mut arrived: Vec<Arrived> = Vec::new();
+        let ok = |id| Ack::new(id, mqtt_wire::ReasonCode::SUCCESS);
+        let mut open = 0;
+        while open > 0 || !enough(&arrived) {
+            let frame = self.frame().await.expect("a packet, not the end");
+            match Packet::decode(&frame, self.version).unwrap() {
+                Packet::Publish(publish) => {
+                    arrived.push(Arrived {
+                        topic: publish.topic.to_owned(),
+                        payload: publish.payload.to_vec(),
+                        qos: publish.qos,
+                        retain: publish.retain,
+                        packet_id: publish.packet_id,
+                        response: None,
+                    });
+                    match (publish.qos, publish.packet_id) {
+                        (QoS::AtLeastOnce, Some(id)) => self.send(&Packet::PubAck(ok(id))).await,
+                        (QoS::ExactlyOnce, Some(id)) => {
+                            open += 1;
+                            self.send(&Packet::PubRec(ok(id))).await;
+                        }
+                        _ => {}
+                    }
+                }
+                Packet::PubRel(ack) => {
+                    open -= 1;
+                    self.send(&Packet::PubComp(ok(ack.packet_id))).await;
+                }
+                other => panic!("expected messages, not {other:?}"),
+            }
+        }
+        arrived
+    }
+
+    /// Publishes with QoS 2, the whole handshake.
+    pub async fn publish_completed(&mut self, id: u16, topic: &str, payload: &[u8]) {
+        let ok = Ack::new(id, mqtt_wire::ReasonCode::SUCCESS);
+        self.publish(QoS::ExactlyOnce, id, topic, payload).await;
+        self.expect(|packet| assert_eq!(packet, Packet::PubRec(ok))).await;
+        self.send(&Packet::PubRel(ok)).await;
+        self.expect(|packet| assert_eq!(packet, Packet::PubComp(ok))).await;
+    }
+
     /// Expects DISCONNECT (MQTT 5) with this code, then the end.
     pub async fn expect_disconnect(&mut self, code: u8) {
         let reason = self
@@ -196,6 +246,16 @@ pub fn bearer<'a>(version: Version, client_id: &'a str, token: &'a str) -> Conne
         will: None,
         username: Some("Bearer"),
         password: Some(token.as_bytes()),
+    }
+}
+
+/// The same for a session of ten minutes that goes on where it was.
+pub fn lasting<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
+    const KEEP: &[Property<'static>] = &[Property::SessionExpiryInterval(600)];
+    Connect {
+        clean_start: false,
+        properties: Properties::list(KEEP),
+        ..bearer(Version::V5, client_id, token)
     }
 }
 

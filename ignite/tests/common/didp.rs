@@ -31,6 +31,8 @@ pub struct Facts {
     pub events: Vec<Value>,
     /// Every request is answered with 503, streams end.
     pub down: bool,
+    /// Streams end and none begins; everything else is answered.
+    pub streams_fail: bool,
     /// Requests are taken and never answered.
     pub hangs: bool,
     /// The next token that is asked about dies when its answer is made, before it arrives; its grant stays.
@@ -39,6 +41,10 @@ pub struct Facts {
     pub grants_wait: bool,
     /// Tokens that were asked about.
     pub asked: Vec<String>,
+    /// How long a question about a token takes.
+    pub takes: Duration,
+    /// Questions about tokens that are under way, and the most that ever were.
+    pub under_way: (usize, usize),
     /// Questions about grants are answered with 503.
     pub grants_fail: bool,
     /// How often grants were asked for.
@@ -59,6 +65,9 @@ impl Facts {
 /// The DIdP.
 pub struct Didp {
     pub address: SocketAddr,
+    /// What its tokens begin with.
+    pub tag: &'static str,
+    pub issuer: &'static str,
     shared: Arc<Shared>,
 }
 
@@ -69,6 +78,10 @@ struct Shared {
 
 impl Didp {
     pub async fn start() -> Self {
+        Self::start_as("demo", ISSUER).await
+    }
+
+    pub async fn start_as(tag: &'static str, issuer: &'static str) -> Self {
         let shared = Arc::new(Shared { facts: Mutex::default(), changed: watch::Sender::new(()) });
         let router = Router::new()
             .route("/introspect", post(introspect))
@@ -82,7 +95,7 @@ impl Didp {
         drop(listener);
         let listener = service::net::Listener::bind(&address.to_string()).await.unwrap();
         tokio::spawn(service::http::serve(listener, router, admission, shutdown));
-        Self { address, shared }
+        Self { address, tag, issuer, shared }
     }
 
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -101,9 +114,9 @@ impl Didp {
     }
 
     fn add(&self, owner: &str, sid: &str, label: Option<&str>, scope: &str, details: Value) -> String {
-        let token = format!("demo.token-of-{sid}-{}", self.facts().tokens.len());
+        let token = format!("{}.token-of-{sid}-{}", self.tag, self.facts().tokens.len());
         let mut answer = json!({
-            "active": true, "iss": ISSUER, "sub": owner, "aud": super::RESOURCE, "exp": now() + 3600,
+            "active": true, "iss": self.issuer, "sub": owner, "aud": super::RESOURCE, "exp": now() + 3600,
             "scope": scope, "authorization_details": details, "sid": sid, "rev": 0, "state_share": "c2hhcmU",
         });
         if let Some(label) = label {
@@ -171,6 +184,17 @@ impl Didp {
         self.shared.changed.send_replace(());
     }
 
+    /// Ends the streams, or lets them begin again.
+    pub fn set_streams_fail(&self, fail: bool) {
+        self.facts().streams_fail = fail;
+        self.shared.changed.send_replace(());
+    }
+
+    /// Lets a token end so many seconds from now.
+    pub fn set_end(&self, token: &str, seconds: i64) {
+        self.facts().tokens.get_mut(token).unwrap()["exp"] = json!(now() + seconds);
+    }
+
     /// Goes away or comes back.
     pub fn set_down(&self, down: bool) {
         self.facts().down = down;
@@ -196,12 +220,21 @@ async fn introspect(
     headers: HeaderMap,
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
+    let takes = {
+        let mut facts = shared.facts.lock().unwrap();
+        facts.under_way.0 += 1;
+        facts.under_way.1 = facts.under_way.1.max(facts.under_way.0);
+        facts.takes
+    };
+    tokio::time::sleep(takes).await;
+    shared.facts.lock().unwrap().under_way.0 -= 1;
     let (answer, revoked) = introspection(&shared, &headers, &form);
     if shared.facts.lock().unwrap().hangs {
         return std::future::pending().await;
     }
     if let Some(owner) = revoked {
-        let didp = Didp { address: ([127, 0, 0, 1], 0).into(), shared: Arc::clone(&shared) };
+        let address = ([127, 0, 0, 1], 0).into();
+        let didp = Didp { address, tag: "demo", issuer: ISSUER, shared: Arc::clone(&shared) };
         didp.kill(&form["token"]);
         didp.say("changed", "sub", &owner);
         // The event overtakes the answer.
@@ -261,6 +294,9 @@ async fn events(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
         if let Some(refused) = refused(&headers, &facts) {
             return refused;
         }
+        if facts.streams_fail {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         let head = facts.events.len();
         match last {
             None => (format!("id: {head}\ndata: {{\"seq\":{head},\"kind\":\"head\"}}\n\n"), head),
@@ -274,7 +310,7 @@ async fn events(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
         loop {
             let new: Vec<Value> = {
                 let facts = shared.facts.lock().unwrap();
-                if facts.down {
+                if facts.down || facts.streams_fail {
                     return;
                 }
                 facts.events[at.min(facts.events.len())..].to_vec()

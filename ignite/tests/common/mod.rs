@@ -51,6 +51,16 @@ impl Stack {
         Self::with_listeners(change, |mqtt, http| (mqtt, http)).await
     }
 
+    /// Starts everything with another DIdP beside the first.
+    pub async fn beside(other: &Didp) -> Self {
+        Self::with(|config| {
+            let text = toml(config.master_key_file.parent().unwrap(), other);
+            let read = service::config::parse::<Config>(Path::new("other.toml"), &text, |_| None).unwrap().0;
+            config.didp.extend(read.didp);
+        })
+        .await
+    }
+
     /// Starts everything on changed listeners.
     pub async fn with_listeners(
         change: impl FnOnce(&mut Config),
@@ -106,6 +116,17 @@ impl Stack {
         until("the gateway is ready", async || self.is_ready().await).await;
     }
 
+    /// From here on the gateway is a process of its own, with the same launcher, PCMs and DIdP.
+    pub async fn apart(&self) -> Program {
+        self.shutdown.begin();
+        assert!(self.shutdown.drain(DEADLINE).await);
+        let file = self.dir.path().join("ignite.toml");
+        let listen = format!("[listen]\nmqtt = \"{}\"\nhttp = \"{}\"\n", self.mqtt, self.http);
+        std::fs::write(&file, toml(self.dir.path(), &self.didp) + &listen).unwrap();
+        let program = Program { file, child: None };
+        program.start(self).await
+    }
+
     /// Stops the launcher, and with it its PCMs.
     pub fn stop_launcher(&self) {
         self.launcher_shutdown.begin();
@@ -152,6 +173,28 @@ impl Stack {
     }
 }
 
+/// A gateway that can be killed.
+pub struct Program {
+    file: PathBuf,
+    child: Option<tokio::process::Child>,
+}
+
+impl Program {
+    /// Starts it, again after [`Self::kill`].
+    pub async fn start(mut self, stack: &Stack) -> Self {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ignite"));
+        command.arg("serve").arg("--config").arg(&self.file).kill_on_drop(true);
+        self.child = Some(command.spawn().unwrap());
+        until("the gateway is ready", async || stack.is_ready().await).await;
+        self
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self) {
+        self.child.take().unwrap().kill().await.unwrap();
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         self.shutdown.begin();
@@ -172,13 +215,7 @@ pub fn toml(dir: &Path, didp: &Didp) -> String {
 resource = "{RESOURCE}"
 master_key_file = "{dir}/master.key"
 
-[[didp]]
-tag = "demo"
-issuer = "{issuer}"
-introspection_url = "http://{address}"
-client_id = "{client}"
-client_secret_file = "{dir}/gateway.secret"
-
+{didp}
 [launcher]
 runtime = "process"
 socket = "{dir}/launcher.sock"
@@ -187,10 +224,27 @@ state_dir = "{dir}/state"
 pcm_command = ["{pcm}"]
 "#,
         dir = dir.display(),
-        issuer = didp::ISSUER,
+        didp = didp_section(dir, didp),
+        pcm = pcm().display(),
+    )
+}
+
+/// The configuration's part about one DIdP.
+pub fn didp_section(dir: &Path, didp: &Didp) -> String {
+    format!(
+        r#"
+[[didp]]
+tag = "{tag}"
+issuer = "{issuer}"
+introspection_url = "http://{address}"
+client_id = "{client}"
+client_secret_file = "{dir}/gateway.secret"
+"#,
+        tag = didp.tag,
+        issuer = didp.issuer,
         address = didp.address,
         client = didp::CLIENT,
-        pcm = pcm().display(),
+        dir = dir.display(),
     )
 }
 

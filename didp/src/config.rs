@@ -186,6 +186,8 @@ pub struct Lifetimes {
     pub events: i64,
     /// What an owner sees of the past.
     pub notices: i64,
+    /// How long only the code of a handover claims a device that was handed over.
+    pub transfer: i64,
 }
 
 impl Default for Lifetimes {
@@ -208,6 +210,7 @@ impl Default for Lifetimes {
             browser_session_absolute: 30 * DAY,
             events: 7 * DAY,
             notices: 90 * DAY,
+            transfer: 14 * DAY,
         }
     }
 }

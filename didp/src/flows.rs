@@ -15,6 +15,7 @@ pub mod login;
 pub mod ownership;
 pub mod registration;
 pub mod token;
+pub mod transfer;
 
 use oauth_wire::{OAuthError, OAuthErrorCode};
 

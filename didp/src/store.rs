@@ -13,6 +13,7 @@ pub mod ownerships;
 pub mod sessions;
 pub mod sweep;
 pub mod tokens;
+pub mod transfers;
 pub mod users;
 
 use std::os::unix::fs::OpenOptionsExt as _;

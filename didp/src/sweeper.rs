@@ -82,7 +82,7 @@ async fn end_grants(app: &App) -> Result<usize, Refusal> {
         if grant.is_device() {
             ownership::suspend(app, &mut change, grant, NoticeKind::DeviceSuspended).await?;
         } else {
-            account::end_app(&mut change, grant, NoticeKind::AppWithdrawn, now).await?;
+            account::apps::end_app(&mut change, grant, NoticeKind::AppWithdrawn, now).await?;
         }
     }
     change.commit(app).await?;

@@ -23,7 +23,7 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
     Suite { name: "rust", what: "all Rust tests", needs: &[], run: rust },
@@ -45,6 +45,12 @@ const SUITES: [Suite; 10] = [
         what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js against a stack in this process",
         needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node],
         run: stock_clients,
+    },
+    Suite {
+        name: "pages",
+        what: "the DIdP's pages against WCAG 2.2 AA, by axe in Chromium",
+        needs: &[Tool::Node, Tool::Chromium],
+        run: pages,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
@@ -177,6 +183,23 @@ fn stock_clients() -> anyhow::Result<()> {
     Run::new(cargo(), &["test", "--locked", "-p", "e2e", "--test", one, "--test", other])
         .env("OAUTHING_PYTHON", python)
         .env("OAUTHING_ALL", "1")
+        .go()
+}
+
+/// Every page with typical content, in every language, as a phone and a desk show it, by day and by night: a minute.
+fn pages() -> anyhow::Result<()> {
+    let folder = root().join("target/pages");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).context("target/pages")?;
+    }
+    Run::new(cargo(), &["test", "--locked", "--quiet", "-p", "didp", "--lib", "pages_can_be_looked_at"])
+        .env("DIDP_PAGES_DIR", &folder)
+        .go()?;
+    npm_ci("e2e/pages")?;
+    Run::new("npm", &["test"])
+        .dir("e2e/pages")
+        .env("OAUTHING_PAGES", &folder)
+        .env("OAUTHING_CHROMIUM", tools::chromium().context("Chromium is gone")?)
         .go()
 }
 

@@ -224,7 +224,8 @@ impl Owner {
         exactly: &[(String, String)],
         without: &[String],
     ) -> anyhow::Result<Page> {
-        let form = choose(self.account().await?.form_to("/change", app)?, exactly, without)?;
+        let page = self.account().await?.follow("/account/apps/", app).await?.good()?;
+        let form = choose(page.form_to("/change", "")?, exactly, without)?;
         form.submit().await?.good()
     }
 

@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use crate::flows::change::Change;
 use crate::flows::claim::{home_gateway, is_challenge};
+use crate::flows::details::Asked;
 use crate::flows::exactness::Exactness;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, account, details, registration};
@@ -80,6 +81,18 @@ pub enum PageError {
     RedirectUri,
     /// `client_id`, `redirect_uri` or `state` twice.
     Duplicate,
+}
+
+impl ConsentRequest {
+    /// What the app asks for.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            read: self.wants_read,
+            command: self.wants_command,
+            channels: self.wanted_channels.clone(),
+            exactness: self.wanted_exactness.clone(),
+        }
+    }
 }
 
 /// What the owner decided.
@@ -283,13 +296,14 @@ pub async fn allow(
         created_at: now,
         expires_at: choice.until,
         future_view: choice.future.then(|| details::exactness_json(&choice.future_exactness)),
+        asked: Some(details::asked_json(&request.asked(), scope)),
     };
     let grant = grants::insert(change.conn(), &grant).await?;
     for chosen in &choice.devices {
         let owned = ownerships::of_user_by_id(change.conn(), session.user, &chosen.id).await?;
         let Some(owned) = owned else { return Err(AuthorizeError::Redirect(decline(app, request))) };
         let channels = clients::channels(change.conn(), &owned.device).await?.unwrap_or_default();
-        let chosen = stored(request, chosen, &details::channels(&channels));
+        let chosen = stored(&request.asked(), chosen, &details::channels(&channels));
         let reference = secret::random_token::<16>();
         grants::add_device(change.conn(), grant, &owned.device, &reference, &chosen).await?;
     }
@@ -311,10 +325,10 @@ pub async fn allow(
 }
 
 /// A choice as it is stored, for a device with these channels.
-fn stored(request: &ConsentRequest, chosen: &ChosenDevice, channels: &[Channel]) -> Chosen {
+pub(crate) fn stored(asked: &Asked, chosen: &ChosenDevice, channels: &[Channel]) -> Chosen {
     let view = |channel: &Channel| match chosen.views.get(&channel.name) {
         Some(view) => view.clone(),
-        None => request.wanted_exactness.of(channel),
+        None => asked.exactness.of(channel),
     };
     let views = channels
         .iter()

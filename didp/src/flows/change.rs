@@ -39,6 +39,11 @@ impl Change {
         Ok(())
     }
 
+    /// Tells the gateway that this owner is gone.
+    pub(crate) async fn erased(&mut self, gateway: &str, sub: &str, now: i64) -> Result<(), Refusal> {
+        self.emit(gateway, EventKind::Erased, Some(sub), None, sub, now).await
+    }
+
     /// Ends a grant, its tokens with it, and tells its gateway.
     pub(crate) async fn end_grant(&mut self, grant: &grants::Grant, now: i64) -> Result<(), Refusal> {
         grants::delete(self.conn(), grant.id).await?;

@@ -13,6 +13,7 @@ use oauth_wire::{Channel, OAuthErrorCode, Scope};
 use service::secret;
 use zeroize::Zeroizing;
 
+use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
 use crate::flows::login::Session;
 use crate::flows::ownership::{self, AFTERGLOW};
@@ -23,7 +24,7 @@ use crate::state::App;
 use crate::store::claims::{self, Claim, Taking};
 use crate::store::grants::{self, Grant};
 use crate::store::ownerships::{self, Ownership};
-use crate::store::{clients, tokens, users};
+use crate::store::{clients, tokens, transfers, users};
 
 pub(crate) use press::settle;
 
@@ -227,7 +228,10 @@ async fn judge(
     let now = app.clock.now();
     let mut device = None;
     for candidate in app.keys.candidates(Purpose::RegistrationCode, &[code.as_bytes()]) {
-        device = clients::device_by_code(change.conn(), candidate.as_bytes()).await?;
+        device = match transfers::device(change.conn(), candidate.as_bytes(), now).await? {
+            Some(handed_over) => clients::device(change.conn(), &handed_over).await?,
+            None => clients::device_by_code(change.conn(), candidate.as_bytes(), now).await?,
+        };
         if device.is_some() {
             break;
         }
@@ -404,6 +408,7 @@ async fn grant(
         created_at: now,
         expires_at: None,
         future_view: None,
+        asked: None,
     };
     let grant = grants::insert(change.conn(), &grant).await?;
     let (reference, whole) = (secret::random_token::<16>(), grants::Chosen::default());
@@ -479,11 +484,13 @@ pub async fn done(app: &App, client_id: &str) -> Result<(), Refusal> {
 pub async fn reset(app: &App, client_id: &str) -> Result<(), Refusal> {
     let mut change = Change::begin(app).await?;
     if let Some(owned) = ownerships::of_device(change.conn(), client_id).await? {
-        ownership::end(app, &mut change, &owned).await?;
+        ownership::end(app, &mut change, &owned, NoticeKind::Released).await?;
         tracing::info!(event = "device_released", by = "device");
     } else if let Some(claim) = claims::alive(change.conn(), client_id).await? {
         ownership::roll_back(app, &mut change, &claim, "gone").await?;
     }
+    // Whoever holds the device does not need the code of a handover that went wrong.
+    transfers::delete(change.conn(), client_id).await?;
     change.commit(app).await
 }
 

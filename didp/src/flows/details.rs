@@ -3,10 +3,75 @@
 use std::collections::BTreeMap;
 
 use oauth_wire::{Action, AuthorizationDetail, Channel, Direction, Scope, ScopeToken, View};
+use serde::{Deserialize, Serialize};
 
 use crate::flows::exactness::Exactness;
 use crate::store::Conn;
 use crate::store::grants::{Chosen, Grant, GrantedDevice, devices};
+
+/// What an app asked for: the most that its owner can give it without being asked again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Readings.
+    pub read: bool,
+    /// Commands.
+    pub command: bool,
+    /// The only channels that it asked for; none means all.
+    pub channels: Option<Vec<String>>,
+    /// How exactly it asked to see them.
+    pub exactness: Exactness,
+}
+
+impl Asked {
+    /// True if the app asked for this channel.
+    pub fn asks_for(&self, channel: &Channel) -> bool {
+        let kind = match channel.direction {
+            Direction::Data => self.read,
+            Direction::Command => self.command,
+        };
+        kind && self.channels.as_ref().is_none_or(|names| names.contains(&channel.name))
+    }
+}
+
+/// What was asked for, as it is stored beside the bound on channels.
+#[derive(Serialize, Deserialize)]
+struct StoredAsked {
+    read: bool,
+    command: bool,
+    exactness: Exactness,
+    /// The scope that the owner gave at first.
+    granted: String,
+}
+
+/// What was asked for, and the scope that was given at first, as it is stored.
+pub(crate) fn asked_json(asked: &Asked, granted: Scope) -> String {
+    let Asked { read, command, exactness, .. } = asked.clone();
+    serde_json::to_string(&StoredAsked { read, command, exactness, granted: granted.to_string() })
+        .unwrap_or_default()
+}
+
+/// What the app of this grant asked for. Of a grant that does not tell, what it gives.
+pub(crate) fn asked(grant: &Grant) -> Asked {
+    let channels = names(grant.channels.as_deref());
+    let stored = grant.asked.as_deref().and_then(|json| serde_json::from_str::<StoredAsked>(json).ok());
+    if let Some(StoredAsked { read, command, exactness, .. }) = stored {
+        return Asked { read, command, channels, exactness };
+    }
+    let actions = actions(grant);
+    Asked {
+        read: actions.contains(&Action::Read),
+        command: actions.contains(&Action::Command),
+        channels,
+        exactness: Exactness::default(),
+    }
+}
+
+/// The scope that the owner gave at first (RFC 6749 §6: "originally granted"), whatever it is now.
+pub(crate) fn first_scope(grant: &Grant) -> Scope {
+    let stored = grant.asked.as_deref().and_then(|json| serde_json::from_str::<StoredAsked>(json).ok());
+    let text = stored.map_or_else(|| grant.scope.clone(), |stored| stored.granted);
+    text.parse().unwrap_or(Scope::EMPTY)
+}
 
 /// For whom the details are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +185,7 @@ pub(crate) fn views_json(views: &BTreeMap<String, View>) -> String {
     serde_json::to_string(views).unwrap_or_default()
 }
 
-fn actions(grant: &Grant) -> Vec<Action> {
+pub(crate) fn actions(grant: &Grant) -> Vec<Action> {
     let scope = grant.scope.parse().unwrap_or(Scope::EMPTY);
     [
         (ScopeToken::DataPublish, Action::Publish),
@@ -165,6 +230,7 @@ mod tests {
             created_at: 0,
             expires_at: None,
             future_view: None,
+            asked: None,
         }
     }
 
@@ -175,6 +241,7 @@ mod tests {
     fn choosing(chosen: Chosen) -> GrantedDevice {
         GrantedDevice {
             device: "secret-client-id".into(),
+            ownership: "page-id".into(),
             reference: "ref".into(),
             chosen,
             label: "label".into(),
@@ -188,6 +255,25 @@ mod tests {
 
     fn channel_names(detail: &AuthorizationDetail) -> Vec<&str> {
         detail.channels.iter().map(|channel| channel.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_was_asked_for_bounds_what_can_be_given() {
+        let mut given = grant("app", "data:subscribe");
+        given.channels = Some(r#"["temperature"]"#.into());
+        let only_given = asked(&given);
+        assert_eq!((only_given.read, only_given.command), (true, false));
+        let asked_for = Asked { command: true, ..only_given };
+        given.asked = Some(asked_json(&asked_for, "data:subscribe".parse().unwrap()));
+        assert_eq!(asked(&given), asked_for);
+        given.scope = "data:subscribe command:publish".into();
+        assert_eq!(first_scope(&given).to_string(), "data:subscribe");
+        let wanted: Vec<_> = channels(&device(None).channels)
+            .into_iter()
+            .filter(|channel| asked_for.asks_for(channel))
+            .map(|channel| channel.name)
+            .collect();
+        assert_eq!(wanted, ["temperature"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::flows::details;
 use crate::state::App;
 use crate::store::claims::{self, Claim};
 use crate::store::ownerships::{self, Ownership};
-use crate::store::{clients, grants, notices};
+use crate::store::{clients, grants, notices, transfers};
 
 /// How long a page can still show how a claim ended.
 pub(crate) const AFTERGLOW: i64 = 600;
@@ -28,6 +28,8 @@ pub(crate) async fn complete(app: &App, change: &mut Change, device: &str) -> Re
         change.claim_changed();
     }
     ownerships::set_state(change.conn(), device, "active").await?;
+    // The code of a handover is good once.
+    transfers::delete(change.conn(), device).await?;
     let mut gateways = vec![grant.gateway.clone()];
     let channels = details::channels(&clients::channels(change.conn(), device).await?.unwrap_or_default());
     for app in grants::joining(change.conn(), owned.user_id).await? {
@@ -71,7 +73,12 @@ pub(crate) async fn roll_back(
 }
 
 /// Ends an ownership: tokens, label and the device's place in every app's grant go; the printed code can be claimed again.
-pub(crate) async fn end(app: &App, change: &mut Change, owned: &Ownership) -> Result<(), Refusal> {
+pub(crate) async fn end(
+    app: &App,
+    change: &mut Change,
+    owned: &Ownership,
+    why: NoticeKind,
+) -> Result<(), Refusal> {
     let now = app.clock.now();
     if let Some(claim) = claims::alive(change.conn(), &owned.device).await? {
         claims::advance(change.conn(), claim.id, &claim.state, "gone", now + AFTERGLOW).await?;
@@ -85,7 +92,7 @@ pub(crate) async fn end(app: &App, change: &mut Change, owned: &Ownership) -> Re
         change.end_grant(&grant, now).await?;
     }
     if owned.state != "pending" {
-        notice(change, owned, NoticeKind::Released, now).await?;
+        notice(change, owned, why, now).await?;
     }
     ownerships::delete(change.conn(), &owned.device).await?;
     gateways.dedup();
@@ -122,14 +129,19 @@ pub(crate) fn display_name(text: &str) -> Option<String> {
     (!kept.is_empty()).then(|| kept.to_owned())
 }
 
-async fn notice(change: &mut Change, owned: &Ownership, kind: NoticeKind, now: i64) -> Result<(), Refusal> {
-    let subject = match &owned.name {
+/// What a person calls the device: the owner's name for it, or its model.
+pub(crate) async fn title(change: &mut Change, owned: &Ownership) -> Result<String, Refusal> {
+    Ok(match &owned.name {
         Some(name) => name.clone(),
-        None => match clients::get(change.conn(), &owned.device).await? {
-            Some(client) => client.name,
-            None => String::new(),
-        },
-    };
+        None => {
+            let client = clients::get(change.conn(), &owned.device).await?;
+            client.map(|client| client.name).unwrap_or_default()
+        }
+    })
+}
+
+async fn notice(change: &mut Change, owned: &Ownership, kind: NoticeKind, now: i64) -> Result<(), Refusal> {
+    let subject = title(change, owned).await?;
     notices::insert(change.conn(), owned.user_id, now, kind.name(), &subject).await?;
     Ok(())
 }

@@ -11,7 +11,8 @@ use oauth_wire::{OAuthErrorCode, TokenResponse};
 use service::secret;
 use zeroize::Zeroizing;
 
-use crate::flows::account::{self, NoticeKind};
+use crate::flows::account::NoticeKind;
+use crate::flows::account::apps::end_app;
 use crate::flows::change::Change;
 use crate::flows::details::{self, Audience};
 use crate::flows::{Refusal, ownership, refuse};
@@ -118,7 +119,8 @@ async fn present(
     let granted = grant.scope.parse().unwrap_or(oauth_wire::Scope::EMPTY);
     if let Some(scope) = scope {
         match scope.parse::<oauth_wire::Scope>() {
-            Ok(asked) if asked == granted => {}
+            // An owner may have changed it since; the answer says what it is.
+            Ok(asked) if asked == granted || asked == details::first_scope(&grant) => {}
             Ok(asked) if granted.includes(asked) => {
                 return refuse(OAuthErrorCode::InvalidScope, "a narrower scope is the owner's to choose");
             }
@@ -260,7 +262,7 @@ async fn replayed(app: &App, mut change: Change, grant: &Grant) -> Result<TokenR
     if grant.is_device() {
         ownership::suspend(app, &mut change, grant, NoticeKind::TheftAlarm).await?;
     } else {
-        account::end_app(&mut change, grant, NoticeKind::TheftAlarm, app.clock.now()).await?;
+        end_app(&mut change, grant, NoticeKind::TheftAlarm, app.clock.now()).await?;
     }
     change.commit(app).await?;
     tracing::warn!(event = "token_replayed", kind = grant.kind);
@@ -285,7 +287,7 @@ pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<bool, Ref
         if grant.is_device() {
             ownership::suspend(app, &mut change, &grant, NoticeKind::DeviceSuspended).await?;
         } else {
-            account::end_app(&mut change, &grant, NoticeKind::AppWithdrawn, now).await?;
+            end_app(&mut change, &grant, NoticeKind::AppWithdrawn, now).await?;
         }
         change.commit(app).await?;
         tracing::info!(event = "grant_revoked", by = "client");

@@ -5,22 +5,27 @@
 //! is stored, is left to the flows.
 
 mod account;
+mod apps;
 mod assets;
 mod claim;
 mod consent;
+mod devices;
 mod exactness;
 mod failure;
 mod form;
+mod language;
 mod login;
+mod qr;
 mod segment;
 mod session;
+mod terms;
 mod views;
 mod words;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::map_response;
-use axum::response::Response;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, map_response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::HeaderValue;
 use http::header::{
@@ -45,23 +50,34 @@ pub fn routes() -> Router<App> {
         .route("/login/{upstream}", get(login::begin))
         .route("/login/{upstream}/callback", get(login::callback))
         .route("/logout", post(login::end))
+        .route("/language/{lang}", get(language::choose))
         .route("/r/{code}", get(claim::open).post(claim::confirm))
         .route("/claim/{ticket}", get(claim::show).post(claim::decide))
         .route("/claim/{ticket}/state", get(claim::state))
         .route("/authorize", get(consent::ask).post(consent::decide))
         .route("/account", get(account::overview))
-        .route("/account/devices/{id}/release", get(account::ask_release).post(account::release))
-        .route("/account/devices/{id}/name", post(account::rename))
-        .route("/account/apps/{id}/change", post(account::change_app))
-        .route("/account/apps/{id}/withdraw", post(account::withdraw))
+        .route("/account/activity", get(account::activity))
+        .route("/account/export", post(account::export))
+        .route("/account/delete", get(account::ask_delete).post(account::delete))
+        .route("/account/sessions/end", post(account::log_out_elsewhere))
+        .route("/account/devices/{id}/name", post(devices::rename))
+        .route("/account/devices/{id}/release", get(devices::ask_release).post(devices::release))
+        .route("/account/devices/{id}/transfer", get(devices::ask_transfer).post(devices::transfer))
+        .route("/account/devices/{id}/undo", post(devices::undo))
+        .route("/account/apps/{id}", get(apps::show))
+        .route("/account/apps/{id}/change", post(apps::change))
+        .route("/account/apps/{id}/withdraw", post(apps::withdraw))
         .route("/assets/{file}", get(assets::file))
         .layer(DefaultBodyLimit::max(MAX_FORM))
+        .layer(middleware::from_fn(language::speak))
         .layer(map_response(harden))
 }
 
 /// Answers an address that leads nowhere; for the route table's fallback.
-pub async fn not_found() -> Response {
-    harden(axum::response::IntoResponse::into_response(failure::Failure::NotFound)).await
+pub async fn not_found(request: Request) -> Response {
+    let reader = language::Reader::of(request.headers(), request.method(), request.uri());
+    let failure = failure::Failure::NotFound.into_response();
+    harden(language::tell(failure, &reader)).await
 }
 
 /// Sets the headers that every page carries, except where a handler set its own.

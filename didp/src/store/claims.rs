@@ -264,3 +264,19 @@ pub async fn end_unserved(conn: &mut Conn, deadline: i64) -> sqlx::Result<()> {
     .await?;
     Ok(())
 }
+
+/// What this owner has under way.
+pub async fn alive_of_user(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<Claim>> {
+    sqlx::query_as(
+        "SELECT * FROM claims WHERE user_id = $1 AND state IN ('open', 'taken', 'granted', 'redeemed') ORDER BY id",
+    )
+    .bind(user)
+    .fetch_all(conn)
+    .await
+}
+
+/// Forgets that this owner ever claimed anything.
+pub async fn forget_user(conn: &mut Conn, user: i64) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM claims WHERE user_id = $1").bind(user).execute(conn).await?;
+    Ok(())
+}

@@ -251,13 +251,15 @@ pub async fn device(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Dev
     .await
 }
 
-/// The device whose printed code has one of these hashes.
-pub async fn device_by_code(conn: &mut Conn, code: &[u8]) -> sqlx::Result<Option<Device>> {
+/// The device whose printed code has this hash, unless it was handed over with another one.
+pub async fn device_by_code(conn: &mut Conn, code: &[u8], now: i64) -> sqlx::Result<Option<Device>> {
     sqlx::query_as(
         "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
-         WHERE d.code = ? AND c.disabled = 0",
+         WHERE d.code = ? AND c.disabled = 0
+         AND NOT EXISTS (SELECT 1 FROM transfers t WHERE t.device = d.client_id AND t.until > ?)",
     )
     .bind(code)
+    .bind(now)
     .fetch_optional(conn)
     .await
 }

@@ -37,6 +37,8 @@ pub struct Grant {
     pub expires_at: Option<i64>,
     /// JSON: how exactly devices that join are seen; none means every value as it is.
     pub future_view: Option<String>,
+    /// JSON: what the app asked for; none means what it was given.
+    pub asked: Option<String>,
 }
 
 impl Grant {
@@ -63,6 +65,8 @@ pub struct Chosen {
 pub struct GrantedDevice {
     /// The device's client_id.
     pub device: String,
+    /// Its id on the owner's pages.
+    pub ownership: String,
     /// Random for this grant and device.
     pub reference: String,
     /// What of it was chosen.
@@ -82,8 +86,8 @@ pub struct GrantedDevice {
 pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "INSERT INTO grants (public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names,
-             channels, created_at, expires_at, future_view)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             channels, created_at, expires_at, future_view, asked)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&grant.public_id)
     .bind(&grant.sid)
@@ -99,6 +103,7 @@ pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
     .bind(grant.created_at)
     .bind(grant.expires_at)
     .bind(&grant.future_view)
+    .bind(&grant.asked)
     .fetch_one(conn)
     .await
 }
@@ -223,19 +228,28 @@ pub async fn drop_device(conn: &mut Conn, grant: i64, device: &str) -> sqlx::Res
     Ok(())
 }
 
-/// Says whether devices that are claimed later join, and how exactly they are seen then.
-pub async fn set_future(
-    conn: &mut Conn,
-    grant: i64,
-    future: bool,
-    future_view: Option<&str>,
-) -> sqlx::Result<()> {
-    sqlx::query("UPDATE grants SET future = ?, future_view = ? WHERE id = ?")
-        .bind(future)
-        .bind(future_view)
-        .bind(grant)
-        .execute(conn)
-        .await?;
+/// Replaces the terms of a grant, but not what was chosen of its devices: scope, devices that join, names, end. Tokens that were
+/// to end with it end at `tokens_end` then.
+pub async fn set_terms(conn: &mut Conn, grant: &Grant, tokens_end: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE tokens SET expires_at = $1 WHERE grant_id = $2 AND state <> 'dead' AND challenge IS NULL
+         AND expires_at = (SELECT expires_at FROM grants WHERE id = $2)",
+    )
+    .bind(tokens_end)
+    .bind(grant.id)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE grants SET scope = $1, future = $2, future_view = $3, share_names = $4, expires_at = $5 WHERE id = $6",
+    )
+    .bind(&grant.scope)
+    .bind(grant.future)
+    .bind(&grant.future_view)
+    .bind(grant.share_names)
+    .bind(grant.expires_at)
+    .bind(grant.id)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -248,7 +262,7 @@ pub async fn remove_device(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
 /// The devices of a grant whose claims are complete (of a device's own grant: the device itself, always).
 pub async fn devices(conn: &mut Conn, grant: &Grant) -> sqlx::Result<Vec<GrantedDevice>> {
     sqlx::query_as(
-        "SELECT g.device, g.reference, g.channels AS chosen, g.commands, g.views, o.label, o.name, c.name AS model, d.channels
+        "SELECT g.device, g.reference, g.channels AS chosen, g.commands, g.views, o.id AS ownership, o.label, o.name, c.name AS model, d.channels
          FROM grant_devices g JOIN ownerships o ON o.device = g.device AND o.user_id = ?1
          JOIN clients c ON c.client_id = g.device JOIN devices d ON d.client_id = g.device
          WHERE g.grant_id = ?2 AND (o.state <> 'pending' OR ?3) ORDER BY o.since, o.label",

@@ -7,6 +7,8 @@ use super::Conn;
 /// One entry.
 #[derive(Debug, Clone, FromRow)]
 pub struct Notice {
+    /// Rises with time.
+    pub id: i64,
     /// Unix seconds.
     pub at: i64,
     /// Name of the kind, as [`crate::flows::account::NoticeKind`] writes it.
@@ -27,13 +29,41 @@ pub async fn insert(conn: &mut Conn, user: i64, at: i64, kind: &str, subject: &s
     Ok(())
 }
 
-/// The latest entries, newest first.
-pub async fn of_user(conn: &mut Conn, user: i64, since: i64) -> sqlx::Result<Vec<Notice>> {
+/// Entries since then and before one of them, newest first.
+pub async fn before(
+    conn: &mut Conn,
+    user: i64,
+    since: i64,
+    before: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Notice>> {
     sqlx::query_as(
-        "SELECT at, kind, subject FROM notices WHERE user_id = ? AND at >= ? ORDER BY at DESC, id DESC LIMIT 200",
+        "SELECT id, at, kind, subject FROM notices WHERE user_id = $1 AND at >= $2 AND id < $3 ORDER BY id DESC LIMIT $4",
     )
     .bind(user)
     .bind(since)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// The latest entries since then, newest first, without those of one kind.
+pub async fn lately(
+    conn: &mut Conn,
+    user: i64,
+    since: i64,
+    without: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Notice>> {
+    sqlx::query_as(
+        "SELECT id, at, kind, subject FROM notices WHERE user_id = $1 AND at >= $2 AND kind <> $3
+         ORDER BY id DESC LIMIT $4",
+    )
+    .bind(user)
+    .bind(since)
+    .bind(without)
+    .bind(limit)
     .fetch_all(conn)
     .await
 }

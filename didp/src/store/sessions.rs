@@ -43,3 +43,18 @@ pub async fn delete(conn: &mut Conn, token: &[u8]) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(conn).await?;
     Ok(())
 }
+
+/// Number and end of each session of an owner that is alive.
+pub async fn of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<(i64, i64)>> {
+    sqlx::query_as("SELECT id, expires_at FROM sessions WHERE user_id = $1 AND expires_at > $2 ORDER BY id")
+        .bind(user)
+        .bind(now)
+        .fetch_all(conn)
+        .await
+}
+
+/// Ends every session of an owner but one.
+pub async fn delete_others(conn: &mut Conn, user: i64, kept: i64) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2").bind(user).bind(kept).execute(conn).await?;
+    Ok(())
+}

@@ -13,7 +13,7 @@ pub async fn delete_expired(
 ) -> sqlx::Result<bool> {
     // A dead or ended node stays for a day, so that presenting it is still told from a made-up one.
     const DAY: i64 = 86_400;
-    let statements: [(&'static str, i64); 7] = [
+    let statements: [(&'static str, i64); 8] = [
         ("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= ? LIMIT ?)", now),
         ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= ? LIMIT ?)", now - DAY),
         (
@@ -29,6 +29,10 @@ pub async fn delete_expired(
         (
             "DELETE FROM claim_tries WHERE (session_id, code) IN
              (SELECT session_id, code FROM claim_tries WHERE until <= ? LIMIT ?)",
+            now,
+        ),
+        (
+            "DELETE FROM transfers WHERE device IN (SELECT device FROM transfers WHERE until <= ? LIMIT ?)",
             now,
         ),
         (

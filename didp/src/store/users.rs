@@ -90,3 +90,27 @@ pub async fn by_pseudonym(conn: &mut Conn, gateway: &str, sub: &str) -> sqlx::Re
         .fetch_optional(conn)
         .await
 }
+
+/// Gateway and pseudonym, wherever the owner has one.
+pub async fn pseudonyms(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as("SELECT gateway, sub FROM pseudonyms WHERE user_id = $1 ORDER BY gateway")
+        .bind(user)
+        .fetch_all(conn)
+        .await
+}
+
+/// When the owner came, Unix seconds.
+pub async fn created_at(conn: &mut Conn, user: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT created_at FROM users WHERE id = $1").bind(user).fetch_one(conn).await
+}
+
+/// How many logins lead to this owner.
+pub async fn count_identities(conn: &mut Conn, user: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM identities WHERE user_id = $1").bind(user).fetch_one(conn).await
+}
+
+/// Deletes the owner with everything that hangs on them.
+pub async fn delete(conn: &mut Conn, user: i64) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM users WHERE id = $1").bind(user).execute(conn).await?;
+    Ok(())
+}

@@ -112,12 +112,14 @@ export class Person {
     await page.getByText('Released.').waitFor();
   }
 
-  /** The owner's card of an app that has that device, with the form for changes unfolded. */
+  /** The owner's page of an app that has that device, with everything unfolded. */
   async openChanges(app, device, page = this.page) {
     await this.openAccount(page);
     const card = page.locator('article', { has: page.getByRole('heading', { name: app, exact: true }) }).filter({ hasText: device }).first();
-    await card.getByText('Change what it sees').click();
-    return card;
+    await card.getByRole('link', { name: `See and change ${app}` }).click();
+    await page.getByRole('heading', { name: `What ${app} may see and do` }).waitFor();
+    await page.evaluate(() => document.querySelectorAll('details').forEach((one) => (one.open = true)));
+    return page.getByRole('main');
   }
 
   /** Withdraws what the app of that name may do. */

@@ -37,11 +37,12 @@ test('an owner rounds a reading, and later lets the app see its average only', a
 
   const account = await person.newTab();
   const card = await person.openChanges('Heating Diary', ROUNDED, account);
-  await card.getByText('rounded to 1 °C').first().waitFor();
-  await card.getByLabel('How exactly it sees Temperature (°C)').selectOption({ label: 'Average over a minute' });
+  const select = card.locator('.device').filter({ hasText: ROUNDED }).getByLabel('Temperature (°C)', { exact: true });
+  assert.equal(await select.locator('option:checked').innerText(), 'Rounded to 1 °C');
+  await select.selectOption({ label: 'Average over a minute' });
   await shot(account, 'didp-account-change');
-  await card.getByRole('button', { name: 'Save Heating Diary' }).click();
-  await account.getByText('The app sees only that from now on').waitFor();
+  await card.getByRole('button', { name: 'Save', exact: true }).click();
+  await account.getByText('From now on this is what the app may see and do').waitFor();
   await account.getByText('average over a minute').first().waitFor();
 
   await until('the app says so', async () => (await words.innerText()) === 'average over a minute', 45_000);
@@ -50,23 +51,30 @@ test('an owner rounds a reading, and later lets the app see its average only', a
   await shot(diary.page, 'tpa-diary-average');
 });
 
-test('an owner takes a command away, and cannot give more than was asked for', async (t) => {
+test('an owner takes a command away, gives it back, and cannot take everything', async (t) => {
   const { person } = await owned(t, 'bob', NARROWED);
   const diary = await Diary.connect(person, { devices: [NARROWED] });
   await diary.waitForReadings(NARROWED);
   await diary.heater(NARROWED).waitFor();
   const account = await person.newTab();
   const card = await person.openChanges('Heating Diary', NARROWED, account);
-  await card.getByLabel(/^Heater\s*command/).setChecked(false);
-  await card.getByRole('button', { name: 'Save Heating Diary' }).click();
-  await account.getByText('The app sees only that from now on').waitFor();
+  const own = (form) => form.locator('.device').filter({ hasText: NARROWED });
+  await own(card).getByLabel(/^Heater\s*command/).setChecked(false);
+  await card.getByRole('button', { name: 'Save', exact: true }).click();
+  await account.getByText('From now on this is what the app may see and do').waitFor();
   await diary.heater(NARROWED).waitFor({ state: 'hidden', timeout: 45_000 });
   await diary.waitForReadings(NARROWED);
 
   const again = await person.openChanges('Heating Diary', NARROWED, account);
-  assert.equal(await again.getByLabel(/^Heater\s*command/).count(), 0);
-  await again.getByLabel(NARROWED, { exact: true }).setChecked(false);
-  await again.getByRole('button', { name: 'Save Heating Diary' }).click();
-  await account.getByText('Nothing would be left').waitFor();
+  assert.equal(await own(again).getByLabel(/^Heater\s*command/).isChecked(), false);
+  await own(again).getByLabel(/^Heater\s*command/).setChecked(true);
+  await again.getByRole('button', { name: 'Save', exact: true }).click();
+  await account.getByText('From now on this is what the app may see and do').waitFor();
+  await diary.heater(NARROWED).waitFor({ timeout: 45_000 });
+
+  const nothing = await person.openChanges('Heating Diary', NARROWED, account);
+  for (const box of await nothing.locator('input[name=device]').all()) await box.setChecked(false);
+  await nothing.getByRole('button', { name: 'Save', exact: true }).click();
+  await account.getByText('Choose at least one device').waitFor();
   await diary.waitForReadings(NARROWED);
 });

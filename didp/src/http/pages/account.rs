@@ -1,32 +1,32 @@
-//! The owner's pages: devices, apps, what happened; naming and releasing devices, withdrawing apps.
+//! The owner's pages: the overview, the past, everything as a file, and the end. Single devices are in [`super::devices`], single
+//! apps in [`super::apps`].
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
-
 use oauth_wire::Direction;
 
-use super::exactness::{self, About};
+use super::exactness;
 use super::failure::Failure;
-use super::form::{self, Fields};
-use super::segment::Segment;
+use super::form::Fields;
+use super::language::Reader;
 use super::session::{self, Owner};
 use super::views::{
-    Abilities, Account, Alarm, AppDevice, Frame, Notice, OwnApp, OwnDevice, Release, SeenChannel,
-    ToldChannel, render,
+    Abilities, Account, Activity, Alarm, AppDevice, Delete, Frame, Message, Notice, OwnApp, OwnDevice,
+    SeenChannel, SeenBy, render,
 };
-use super::words::{ENGLISH, Words, stamp};
+use super::words::{Words, stamp};
 use crate::flows::account::{
-    self, AppDeviceView, AppView, Changed, DeviceView, KeptDevice, Narrowing, NoticeKind, NoticeView,
+    self, AppDeviceView, AppView, DeviceView, NoticeKind, NoticeView, erasure, export, past,
 };
-use crate::flows::exactness::{offers, offers_for_later};
 use crate::state::App;
 
 /// A theft alarm stands on top of the page for so long, in seconds.
 const ALARM: i64 = 30 * 86_400;
 
-/// What the choice for devices that are added later begins with in a form.
-const LATER: &str = "later";
+/// Entries of the past on the overview.
+const RECENT: usize = 8;
 
 /// `GET /`.
 pub(super) async fn home() -> Redirect {
@@ -36,29 +36,21 @@ pub(super) async fn home() -> Redirect {
 /// `GET /account`.
 pub(super) async fn overview(
     State(app): State<App>,
+    reader: Reader,
     owner: Owner,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let w = &ENGLISH;
+    let w = reader.w;
     let done = match query.as_deref() {
         Some("released") => Some(w.done_released),
+        Some("undone") => Some(w.done_undone),
         Some("withdrawn") => Some(w.done_withdrawn),
         Some("renamed") => Some(w.done_renamed),
         Some("changed") => Some(w.done_changed),
+        Some("logged-out-elsewhere") => Some(w.done_logged_out_elsewhere),
         _ => None,
     };
-    page(&app, &owner, StatusCode::OK, done, None).await
-}
-
-async fn page(
-    app: &App,
-    owner: &Owner,
-    status: StatusCode,
-    done: Option<&str>,
-    problem: Option<&str>,
-) -> Result<Response, Failure> {
-    let w = &ENGLISH;
-    let view = account::overview(app, &owner.session).await?;
+    let view = account::overview(&app, &owner.session).await?;
     let since = app.clock.now() - ALARM;
     let alarms = standing_alarm(&view.notices, since)
         .map(|notice| Alarm {
@@ -71,16 +63,21 @@ async fn page(
         .collect();
     let page = Account {
         w,
-        frame: Frame::of(owner),
+        // What was done is not done again in another language.
+        frame: Frame::of(&reader.at("/account"), &owner),
         csrf: &owner.csrf,
         done,
-        problem,
         alarms,
-        devices: view.devices.into_iter().map(|device| own_device(w, device)).collect(),
-        apps: view.apps.into_iter().enumerate().map(|(at, app)| own_app(w, at, app)).collect(),
-        notices: view.notices.iter().take(20).map(|notice| line(w, notice)).collect(),
+        devices: view.devices.iter().map(|device| own_device(w, device, &view.apps)).collect(),
+        apps: view.apps.iter().map(|app| own_app(w, app)).collect(),
+        notices: view.notices.iter().take(RECENT).map(|notice| line(w, notice)).collect(),
+        other_logins: match view.other_logins {
+            0 => None,
+            1 => Some(w.one_other_login.to_owned()),
+            many => Some(w.other_logins.with(many)),
+        },
     };
-    render(status, &page)
+    render(StatusCode::OK, &page)
 }
 
 /// The latest theft alarm since then, unless what it concerns was claimed or allowed again after it. Newest notices first.
@@ -93,23 +90,42 @@ fn standing_alarm(notices: &[NoticeView], since: i64) -> Option<&NoticeView> {
     (!settled).then_some(alarm)
 }
 
-fn own_device(w: &Words, device: DeviceView) -> OwnDevice {
+fn own_device(w: &Words, device: &DeviceView, apps: &[AppView]) -> OwnDevice {
     // Whether it is connected here says little: a running device talks to its gateway, not to this site.
     let (state, state_class) = if device.suspended { (w.suspended, "warn") } else { (w.active, "on") };
+    let seen_by = apps.iter().filter_map(|app| {
+        let held = app.devices.iter().find(|held| held.id == device.id)?;
+        let titles: Vec<String> = held.channels.iter().map(|channel| w.channel(channel)).collect();
+        Some(SeenBy { id: app.id.clone(), name: app.app_name.clone(), channels: titles.join(", ") })
+    });
     OwnDevice {
         title: device.name.clone().unwrap_or_else(|| device.model.clone()),
-        name: device.name.unwrap_or_default(),
+        name: device.name.clone().unwrap_or_default(),
         abilities: Abilities::of(w, &device.channels),
-        id: device.id,
-        model: device.model,
+        id: device.id.clone(),
+        model: device.model.clone(),
         state,
         state_class,
         suspended: device.suspended,
+        fresh: device.is_fresh,
         since: w.day(device.claimed_at),
+        seen_by: seen_by.collect(),
     }
 }
 
-fn own_app(w: &Words, at: usize, app: AppView) -> OwnApp {
+fn own_app(w: &Words, app: &AppView) -> OwnApp {
+    OwnApp {
+        devices: app.devices.iter().map(|device| app_device(w, device)).collect(),
+        id: app.id.clone(),
+        name: app.app_name.clone(),
+        host: app.app_host.clone(),
+        verified: app.verified,
+        facts: facts(w, app),
+    }
+}
+
+/// What holds of a consent beside its devices.
+pub(super) fn facts(w: &Words, app: &AppView) -> Vec<String> {
     let mut facts = vec![w.fact_since.with(w.day(app.granted_at))];
     facts.push(match app.until {
         Some(until) => w.fact_until.with(w.moment(until)),
@@ -121,191 +137,138 @@ fn own_app(w: &Words, at: usize, app: AppView) -> OwnApp {
     if app.shares_names {
         facts.push(w.fact_names.to_owned());
     }
-    let later = app.future.as_ref().map(|future| {
-        let about = About {
-            id: format!("later-{at}"),
-            key: LATER,
-            label: w.how_exactly_later.to_owned(),
-            unit: None,
-            wish: false,
-        };
-        exactness::select_later(w, about, future, future)
-    });
-    let devices = app.devices.into_iter().enumerate().map(|(nth, device)| {
-        let id = format!("view-{at}-{nth}");
-        app_device(w, &id, device)
-    });
-    OwnApp {
-        devices: devices.collect(),
-        id: app.id,
-        name: app.app_name,
-        host: app.app_host,
-        verified: app.verified,
-        facts,
-        later,
-    }
+    facts
 }
 
-/// What an app has of one device; `page_id` is where its selects' ids begin.
-fn app_device(w: &Words, page_id: &str, device: AppDeviceView) -> AppDevice {
+/// What an app has of one device.
+fn app_device(w: &Words, device: &AppDeviceView) -> AppDevice {
     let (mut readings, mut commands) = (Vec::new(), Vec::new());
     for channel in &device.channels {
-        let (value, title) = (form::channel(&device.id, channel), w.channel(channel));
-        if channel.direction == Direction::Command {
-            commands.push(ToldChannel { value, title });
-            continue;
+        let title = w.channel(channel);
+        match channel.direction {
+            Direction::Command => commands.push(title),
+            Direction::Data => {
+                let exactly = exactness::of_channel(w, channel, &device.view_of(&channel.name));
+                readings.push(SeenChannel { title, exactly });
+            }
         }
-        let now = device.view_of(&channel.name);
-        let about = About {
-            id: format!("{page_id}-{}", readings.len()),
-            key: &value,
-            label: title.clone(),
-            unit: channel.unit.as_deref(),
-            wish: false,
-        };
-        readings.push(SeenChannel {
-            select: exactness::select(w, about, &offers(channel, &now), &now),
-            exactly: exactness::of_channel(w, channel, &now),
-            value,
-            title,
-        });
     }
-    AppDevice { id: device.id, title: device.title, readings, commands }
+    AppDevice { title: device.title.clone(), readings, commands }
 }
 
 fn line(w: &Words, notice: &NoticeView) -> Notice {
-    let sentence = match notice.kind {
-        NoticeKind::TheftAlarm => w.notice_alarm,
-        NoticeKind::Claimed => w.notice_claimed,
-        NoticeKind::Released => w.notice_released,
-        NoticeKind::AppAllowed => w.notice_allowed,
-        NoticeKind::AppWithdrawn => w.notice_withdrawn,
-        NoticeKind::AppChanged => w.notice_changed,
-        NoticeKind::DeviceSuspended => w.notice_suspended,
+    let subject = &notice.subject;
+    let text = match notice.kind {
+        NoticeKind::TheftAlarm => w.notice_alarm.with(subject),
+        NoticeKind::Claimed => w.notice_claimed.with(subject),
+        NoticeKind::ClaimUndone => w.notice_undone.with(subject),
+        NoticeKind::Released => w.notice_released.with(subject),
+        NoticeKind::HandedOver => w.notice_handed_over.with(subject),
+        NoticeKind::AppAllowed => w.notice_allowed.with(subject),
+        NoticeKind::AppWithdrawn => w.notice_withdrawn.with(subject),
+        NoticeKind::AppChanged => w.notice_changed.with(subject),
+        NoticeKind::DeviceSuspended => w.notice_suspended.with(subject),
+        NoticeKind::LoggedIn => w.notice_logged_in.with(subject),
+        NoticeKind::LoggedOutElsewhere => w.notice_logged_out_elsewhere.to_owned(),
+        NoticeKind::Exported => w.notice_exported.to_owned(),
     };
     Notice {
-        text: sentence.with(&notice.subject),
+        text,
         alarm: notice.kind == NoticeKind::TheftAlarm,
         stamp: stamp(notice.at),
         when: w.moment(notice.at),
     }
 }
 
-/// `GET /account/devices/{id}/release`: asks whether that is meant.
-pub(super) async fn ask_release(
+/// `GET /account/activity`: everything of the last ninety days, a page at a time.
+pub(super) async fn activity(
     State(app): State<App>,
-    Segment(id): Segment,
+    reader: Reader,
     owner: Owner,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let view = account::overview(&app, &owner.session).await?;
-    let device = view.devices.into_iter().find(|device| device.id == id).ok_or(Failure::NotFound)?;
-    let page = Release {
-        w: &ENGLISH,
-        frame: Frame::of(&owner),
-        csrf: &owner.csrf,
-        title: device.name.as_deref().unwrap_or(&device.model),
-        action: format!("/account/devices/{}/release", device.id),
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let before = query.one("before")?.map(|before| before.parse().map_err(|_| Failure::Malformed));
+    let past = past::past(&app, &owner.session, before.transpose()?).await?;
+    let w = reader.w;
+    let page = Activity {
+        w,
+        frame: Frame::of(&reader, &owner),
+        days: w.activity_lead.with(app.config.lifetimes.notices / 86_400),
+        notices: past.notices.iter().map(|notice| line(w, notice)).collect(),
+        older: past.older.map(|before| format!("/account/activity?before={before}")),
     };
     render(StatusCode::OK, &page)
 }
 
-/// `POST /account/devices/{id}/release`.
-pub(super) async fn release(
+/// `POST /account/export`: everything that is kept, as a file. A form, so that no other site can have it written to a disk.
+pub(super) async fn export(
     State(app): State<App>,
-    Segment(id): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Failure> {
     session::check_post(&app, &headers, &owner, &fields)?;
-    changed(account::release(&app, &owner.session, &id).await?, "released")
+    let export = export::export(&app, &owner.session).await?;
+    let text = serde_json::to_string_pretty(&export).map_err(|_| Failure::Render)?;
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"oauthing-account.json\""),
+    ];
+    Ok((headers, text).into_response())
 }
 
-/// `POST /account/devices/{id}/name`.
-pub(super) async fn rename(
+/// `POST /account/sessions/end`: ends every login but this one.
+pub(super) async fn log_out_elsewhere(
     State(app): State<App>,
-    Segment(id): Segment,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Failure> {
     session::check_post(&app, &headers, &owner, &fields)?;
-    let name = form::name(fields.required("name")?)?;
-    changed(account::rename(&app, &owner.session, &id, name.as_deref()).await?, "renamed")
+    account::log_out_elsewhere(&app, &owner.session).await?;
+    Ok(Redirect::to("/account?logged-out-elsewhere").into_response())
 }
 
-/// `POST /account/apps/{id}/withdraw`.
-pub(super) async fn withdraw(
-    State(app): State<App>,
-    Segment(id): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
-) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
-    changed(account::withdraw(&app, &owner.session, &id).await?, "withdrawn")
+/// `GET /account/delete`: asks whether that is meant.
+pub(super) async fn ask_delete(reader: Reader, owner: Owner) -> Result<Response, Failure> {
+    delete_page(&reader, &owner, StatusCode::OK, None)
 }
 
-/// `POST /account/apps/{id}/change`: what the app keeps, and how exactly it sees it.
-pub(super) async fn change_app(
+fn delete_page(
+    reader: &Reader,
+    owner: &Owner,
+    status: StatusCode,
+    problem: Option<&str>,
+) -> Result<Response, Failure> {
+    let frame = Frame::of(&reader.at("/account/delete"), owner);
+    render(status, &Delete { w: reader.w, frame, csrf: &owner.csrf, problem })
+}
+
+/// `POST /account/delete`.
+pub(super) async fn delete(
     State(app): State<App>,
-    Segment(id): Segment,
+    reader: Reader,
     owner: Owner,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Failure> {
     session::check_post(&app, &headers, &owner, &fields)?;
-    let view = account::app(&app, &owner.session, &id).await?.ok_or(Failure::NotFound)?;
-    let narrowing = narrowing(&view, &fields)?;
-    match account::change_app(&app, &owner.session, &id, &narrowing).await? {
-        Changed::Done => changed(true, "changed"),
-        Changed::Unknown => Err(Failure::NotFound),
-        Changed::Nothing => {
-            page(&app, &owner, StatusCode::UNPROCESSABLE_ENTITY, None, Some(ENGLISH.nothing_left)).await
-        }
+    let w = reader.w;
+    if fields.one("sure")?.is_none() {
+        return delete_page(&reader, &owner, StatusCode::UNPROCESSABLE_ENTITY, Some(w.delete_not_sure));
     }
-}
-
-/// What a form leaves an app that has all this. Only what was offered for a channel is accepted for it.
-fn narrowing(app: &AppView, fields: &Fields) -> Result<Narrowing, Failure> {
-    let all = |name| -> Vec<String> { fields.all(name).map(str::to_owned).collect() };
-    let (shown, ticked, channels, views) = (all("shown"), all("device"), all("channel"), all("view"));
-    let mut narrowing = Narrowing::default();
-    for device in app.devices.iter().filter(|device| shown.contains(&device.id)) {
-        if !ticked.contains(&device.id) {
-            narrowing.gone.push(device.id.clone());
-            continue;
-        }
-        let mut kept = KeptDevice { id: device.id.clone(), ..KeptDevice::default() };
-        for channel in &device.channels {
-            let key = form::channel(&device.id, channel);
-            if !channels.contains(&key) {
-                continue;
-            }
-            match channel.direction {
-                Direction::Command => kept.command.push(channel.name.clone()),
-                Direction::Data => {
-                    let now = device.view_of(&channel.name);
-                    let offers = offers(channel, &now);
-                    let picked = exactness::picked(&offers, &views, &key)?;
-                    let view = picked.map_or(now, |offer| offer.view.clone());
-                    kept.read.insert(channel.name.clone(), view);
-                }
-            }
-        }
-        narrowing.devices.push(kept);
-    }
-    if let (Some(now), true) = (&app.future, fields.one("future")?.is_some()) {
-        let offers = offers_for_later(now);
-        let picked = exactness::picked(&offers, &all("later"), LATER)?;
-        narrowing.future = Some(picked.map_or_else(|| now.clone(), |offer| offer.for_later(now)));
-    }
-    Ok(narrowing)
-}
-
-/// Back to the overview, which says what was done.
-fn changed(done: bool, what: &str) -> Result<Response, Failure> {
-    if done { Ok(Redirect::to(&format!("/account?{what}")).into_response()) } else { Err(Failure::NotFound) }
+    erasure::erase(&app, &owner.session).await?;
+    let page = Message {
+        w,
+        frame: Frame::anonymous(&reader.at("/login")),
+        heading: w.deleted_heading,
+        text: w.deleted_text,
+        link: None,
+    };
+    let mut response = render(StatusCode::OK, &page)?;
+    response.headers_mut().append(SET_COOKIE, session::no_session_cookie(&app));
+    Ok(response)
 }
 
 #[cfg(test)]

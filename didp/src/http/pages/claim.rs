@@ -8,11 +8,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::failure::Failure;
 use super::form::{self, Fields};
+use super::language::Reader;
 use super::login;
 use super::segment::Segment;
 use super::session::{self, Owner, Visitor};
-use super::views::{Abilities, ClaimCode, ClaimDecide, ClaimOver, ClaimWaiting, Frame, render};
-use super::words::ENGLISH;
+use super::views::{Abilities, ClaimCode, ClaimDecide, ClaimOver, ClaimWaiting, Frame, Undo, render};
 use crate::flows::Refusal;
 use crate::flows::claim::{self, Attempt, ClaimState};
 use crate::state::App;
@@ -22,18 +22,19 @@ use crate::state::App;
 pub(super) async fn open(
     State(app): State<App>,
     Segment(code): Segment,
+    reader: Reader,
     Visitor(visitor): Visitor,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let action = page(&code)?;
-    let Some(owner) = visitor else { return login::choice(&app, &action, StatusCode::OK, None) };
-    let w = &ENGLISH;
+    let Some(owner) = visitor else { return login::choice(&app, &reader, &action, StatusCode::OK, None) };
+    let w = reader.w;
     let problem = match query.as_deref() {
         Some("no-match") => Some(w.no_match),
         Some("contested") => Some(w.contested),
         _ => None,
     };
-    let page = ClaimCode { w, frame: Frame::of(&owner), csrf: &owner.csrf, action, problem };
+    let page = ClaimCode { w, frame: Frame::of(&reader, &owner), csrf: &owner.csrf, action, problem };
     render(StatusCode::OK, &page)
 }
 
@@ -66,15 +67,21 @@ fn page(code: &str) -> Result<String, Failure> {
 pub(super) async fn show(
     State(app): State<App>,
     Segment(ticket): Segment,
+    reader: Reader,
     owner: Owner,
 ) -> Result<Response, Failure> {
-    let w = &ENGLISH;
-    let frame = Frame::of(&owner);
-    let over = |status, heading: &str, text, good| {
-        render(status, &ClaimOver { w, frame: Frame::of(&owner), heading, text, good })
+    let w = reader.w;
+    let frame = Frame::of(&reader, &owner);
+    let over = |status, heading: &str, text, done: Option<&str>| {
+        let undo = done.map(|device| Undo {
+            csrf: &owner.csrf,
+            action: format!("/account/devices/{device}/undo"),
+        });
+        let frame = Frame::of(&reader, &owner);
+        render(status, &ClaimOver { w, frame, heading, text, good: done.is_some(), undo })
     };
     let Some(view) = claim::describe(&app, &owner.session, &ticket).await? else {
-        return over(StatusCode::NOT_FOUND, w.over_heading, w.over_text, false);
+        return over(StatusCode::NOT_FOUND, w.over_heading, w.over_text, None);
     };
     match view.state {
         ClaimState::Deciding => {
@@ -92,11 +99,13 @@ pub(super) async fn show(
             let state_url = format!("/claim/{ticket}/state");
             render(StatusCode::OK, &ClaimWaiting { w, frame, model: &view.model, state_url })
         }
-        ClaimState::Done { .. } => over(StatusCode::OK, &w.done_heading.with(&view.model), w.done_text, true),
-        ClaimState::Gone => over(StatusCode::OK, w.gone_heading, w.gone_text, false),
-        ClaimState::Expired => over(StatusCode::OK, w.expired_heading, w.expired_text, false),
-        ClaimState::Declined => over(StatusCode::OK, w.declined_heading, w.declined_text, false),
-        ClaimState::Contested => over(StatusCode::OK, w.contested_heading, w.contested, false),
+        ClaimState::Done { device } => {
+            over(StatusCode::OK, &w.done_heading.with(&view.model), w.done_text, Some(&device))
+        }
+        ClaimState::Gone => over(StatusCode::OK, w.gone_heading, w.gone_text, None),
+        ClaimState::Expired => over(StatusCode::OK, w.expired_heading, w.expired_text, None),
+        ClaimState::Declined => over(StatusCode::OK, w.declined_heading, w.declined_text, None),
+        ClaimState::Contested => over(StatusCode::OK, w.contested_heading, w.contested, None),
     }
 }
 

@@ -105,20 +105,20 @@ fn filter_in_words(w: &Words, filter: &Filter, unit: Option<&str>) -> Vec<String
     let mut parts = Vec::new();
     match (below, above) {
         (None, None) => {}
-        (None, Some(above)) => parts.push(w.only_above.with(amount(*above, unit))),
-        (Some(below), None) => parts.push(w.only_below.with(amount(*below, unit))),
+        (None, Some(above)) => parts.push(w.only_above.with(amount(w, *above, unit))),
+        (Some(below), None) => parts.push(w.only_below.with(amount(w, *below, unit))),
         (Some(below), Some(above)) if above < below => {
-            parts.push(w.only_above.with(amount(*above, unit)));
-            parts.push(w.and_below.with(amount(*below, unit)));
+            parts.push(w.only_above.with(amount(w, *above, unit)));
+            parts.push(w.and_below.with(amount(w, *below, unit)));
         }
         (Some(below), Some(above)) => {
-            parts.push(w.only_below.with(amount(*below, unit)));
-            parts.push(w.or_above.with(amount(*above, unit)));
+            parts.push(w.only_below.with(amount(w, *below, unit)));
+            parts.push(w.or_above.with(amount(w, *above, unit)));
         }
     }
     // The two bounds are one condition.
     let mut parts = if parts.is_empty() { parts } else { vec![parts.join(" ")] };
-    parts.extend(dead_band.map(|width| w.only_changes.with(amount(width, unit))));
+    parts.extend(dead_band.map(|width| w.only_changes.with(amount(w, width, unit))));
     parts.extend(interval_s.map(|seconds| match seconds {
         60 => w.one_a_minute.to_owned(),
         _ => w.one_in.with(span(w, seconds)),
@@ -147,7 +147,7 @@ fn summary_in_words(w: &Words, summary: &Summary, unit: Option<&str>) -> Vec<Str
         parts.push(w.exact_values.with(exact.join(", ")));
     }
     if !histogram.is_empty() {
-        let bounds: Vec<String> = histogram.iter().map(|bound| amount(*bound, unit)).collect();
+        let bounds: Vec<String> = histogram.iter().map(|bound| amount(w, *bound, unit)).collect();
         parts.push(w.how_often.with(bounds.join(", ")));
     }
     if *min_samples != USUAL_SAMPLES {
@@ -163,7 +163,7 @@ fn coarsening_in_words(w: &Words, coarsening: &Coarsening, unit: Option<&str>) -
         let quoted: Vec<String> = names.iter().map(|name| w.quoted.with(name)).collect();
         quoted.join(", ")
     };
-    let mut parts: Vec<String> = round.iter().map(|step| w.rounded_to.with(amount(*step, unit))).collect();
+    let mut parts: Vec<String> = round.iter().map(|step| w.rounded_to.with(amount(w, *step, unit))).collect();
     if !drop.is_empty() {
         parts.push(w.without_fields.with(named(drop)));
     }
@@ -173,10 +173,11 @@ fn coarsening_in_words(w: &Words, coarsening: &Coarsening, unit: Option<&str>) -
     parts
 }
 
-fn amount(number: f64, unit: Option<&str>) -> String {
+fn amount(w: &Words, number: f64, unit: Option<&str>) -> String {
+    let number = w.number(number);
     match unit {
         Some(unit) if !unit.is_empty() => format!("{number} {unit}"),
-        _ => number.to_string(),
+        _ => number,
     }
 }
 
@@ -201,7 +202,7 @@ fn capital(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words::ENGLISH;
+    use super::super::words::{ENGLISH, GERMAN};
     use super::*;
 
     fn said(json: &str, unit: Option<&str>) -> String {
@@ -246,6 +247,8 @@ mod tests {
             assert_eq!(said(json, Some("°C")), words);
         }
         assert_eq!(said(r#"{"kind":"coarsening","round":5}"#, None), "rounded to 5");
+        let half = serde_json::from_str(r#"{"kind":"coarsening","round":0.5}"#).unwrap();
+        assert_eq!(in_words(&GERMAN, &half, Some("°C")), "gerundet auf 0,5 °C");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Why a page is not the one that was asked for, and what is shown instead. One match gives the status, the words and the
 //! log line of each.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use super::language::Reader;
 use super::views::{Frame, Link, Message, render};
-use super::words::ENGLISH;
 use crate::flows::Refusal;
 
 /// A page that could not be shown, or a change that was not made.
@@ -41,16 +43,29 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// A failure that is still to be said in the reader's language; [`super::language::speak`] does it.
+#[derive(Clone)]
+pub(super) struct Untold(pub(super) Arc<Failure>);
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let w = &ENGLISH;
+        if let Failure::LogIn { next } = &self {
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+            return Redirect::to(&format!("/login?{query}")).into_response();
+        }
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(Untold(Arc::new(self)));
+        response
+    }
+}
+
+impl Failure {
+    /// The page that says it.
+    pub(super) fn page(&self, reader: &Reader) -> Response {
+        let w = reader.w;
         let mut retry_after = None;
-        let (status, heading, text) = match &self {
-            Failure::LogIn { next } => {
-                let query: String =
-                    url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
-                return Redirect::to(&format!("/login?{query}")).into_response();
-            }
+        let (status, heading, text) = match self {
+            Failure::LogIn { .. } => (StatusCode::UNAUTHORIZED, w.login_heading, w.login_lead),
             Failure::Malformed => (StatusCode::BAD_REQUEST, w.bad_request_heading, w.bad_input_text),
             Failure::NameTooLong => {
                 (StatusCode::UNPROCESSABLE_ENTITY, w.bad_request_heading, w.name_too_long)
@@ -86,7 +101,7 @@ impl IntoResponse for Failure {
             }
         };
         let link = Link { href: "/account", title: w.to_my_devices };
-        let page = Message { w, frame: Frame::anonymous(), heading, text, link: Some(link) };
+        let page = Message { w, frame: Frame::anonymous(reader), heading, text, link: Some(link) };
         let mut response = render(status, &page).unwrap_or_else(|_| status.into_response());
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -8,10 +8,10 @@ use http::{HeaderMap, StatusCode};
 
 use super::failure::Failure;
 use super::form::Fields;
+use super::language::Reader;
 use super::segment::Segment;
 use super::session::{self, Visitor};
 use super::views::{Frame, Login, Provider, render};
-use super::words::ENGLISH;
 use crate::flows;
 use crate::keys::Purpose;
 use crate::state::App;
@@ -23,6 +23,7 @@ const MAX_PENDING: usize = 4;
 /// `GET /login?next=…`: choose a provider.
 pub(super) async fn choose(
     State(app): State<App>,
+    reader: Reader,
     Visitor(visitor): Visitor,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -31,17 +32,18 @@ pub(super) async fn choose(
     if visitor.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
-    choice(&app, &next, StatusCode::OK, None)
+    choice(&app, &reader, &next, StatusCode::OK, None)
 }
 
 /// The page with the providers, in the words of where the person is going.
 pub(super) fn choice(
     app: &App,
+    reader: &Reader,
     next: &str,
     status: StatusCode,
     problem: Option<String>,
 ) -> Result<Response, Failure> {
-    let w = &ENGLISH;
+    let w = reader.w;
     let (heading, lead) = if next.starts_with("/r/") {
         (w.login_for_claim_heading, w.login_for_claim_lead)
     } else if next.starts_with("/authorize") {
@@ -59,13 +61,14 @@ pub(super) fn choice(
     if providers.is_empty() {
         return Err(Failure::NoProviders);
     }
-    render(status, &Login { w, frame: Frame::anonymous(), heading, lead, problem, providers })
+    render(status, &Login { w, frame: Frame::anonymous(reader), heading, lead, problem, providers })
 }
 
 /// `GET /login/{upstream}?next=…`: on to the provider.
 pub(super) async fn begin(
     State(app): State<App>,
     Segment(id): Segment,
+    reader: Reader,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -74,7 +77,7 @@ pub(super) async fn begin(
     let upstream = app.upstreams.get(&id).ok_or(Failure::NotFound)?;
     let (url, pending) = match upstream.begin(&next, app.clock.now()).await {
         Ok(begun) => begun,
-        Err(error) => return explain(&app, upstream, &next, error),
+        Err(error) => return explain(&app, &reader, upstream, &next, error),
     };
     let mut response = Redirect::to(url.as_str()).into_response();
     let stem = session::cookie_name(&app, "didp_login_");
@@ -97,6 +100,7 @@ pub(super) async fn begin(
 pub(super) async fn callback(
     State(app): State<App>,
     Segment(id): Segment,
+    reader: Reader,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -108,7 +112,7 @@ pub(super) async fn callback(
     let kept = session::cookie(&headers, &name)
         .and_then(|sealed| Pending::open(sealed, app.keys.key(Purpose::Pages)));
     let Some(pending) = kept else {
-        return explain(&app, upstream, "/account", UpstreamError::Refused("state unknown to this browser"));
+        return explain(&app, &reader, upstream, "/account", UpstreamError::Refused("state unknown to this browser"));
     };
     let next = session::next_page(&app, Some(pending.next()));
     let mut response = match upstream.finish(&callback, &pending, app.clock.now()).await {
@@ -117,19 +121,28 @@ pub(super) async fn callback(
                 flows::login::sign_out(&app, former).await?;
             }
             let token = flows::login::sign_in(&app, &person.issuer, &person.subject).await?;
+            if let Some(session) = flows::login::session(&app, &token).await? {
+                flows::account::past::note_login(&app, &session, upstream.name()).await?;
+            }
             let mut response = Redirect::to(&next).into_response();
             response.headers_mut().append(SET_COOKIE, session::session_cookie(&app, &token));
             response
         }
-        Err(error) => explain(&app, upstream, &next, error)?,
+        Err(error) => explain(&app, &reader, upstream, &next, error)?,
     };
     response.headers_mut().append(SET_COOKIE, session::set_cookie(&app, &name, "", Some(0)));
     Ok(response)
 }
 
 /// The choice once more, saying what went wrong.
-fn explain(app: &App, upstream: &Upstream, next: &str, error: UpstreamError) -> Result<Response, Failure> {
-    let w = &ENGLISH;
+fn explain(
+    app: &App,
+    reader: &Reader,
+    upstream: &Upstream,
+    next: &str,
+    error: UpstreamError,
+) -> Result<Response, Failure> {
+    let w = reader.w;
     let (status, words) = match error {
         UpstreamError::Away(what) => {
             tracing::warn!(event = "login failed", upstream = upstream.id(), why = what);
@@ -144,7 +157,9 @@ fn explain(app: &App, upstream: &Upstream, next: &str, error: UpstreamError) -> 
             (StatusCode::BAD_REQUEST, w.login_failed.to_owned())
         }
     };
-    choice(app, next, status, Some(words))
+    // Under this address the login would be tried again.
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+    choice(app, &reader.at(format!("/login?{query}")), next, status, Some(words))
 }
 
 /// `POST /logout`.

@@ -151,8 +151,22 @@ pub(super) fn next_page(app: &App, asked: Option<&str>) -> String {
     asked.and_then(|asked| own_path(app.issuer(), asked)).unwrap_or_else(|| "/account".to_owned())
 }
 
+/// Where to go after choosing a language: any page of this site that is looked at.
+pub(super) fn any_page(app: &App, asked: Option<&str>) -> String {
+    let looked_at = |path: &str| path == "/login" || path == "/manufacturer" || path.starts_with("/manufacturer/");
+    asked.and_then(|asked| own_address(app.issuer(), asked, looked_at)).unwrap_or_else(|| next_page(app, asked))
+}
+
 /// `asked` as browsers understand it, if that is one of the pages here that a login may lead to.
 fn own_path(issuer: &Url, asked: &str) -> Option<String> {
+    own_address(issuer, asked, |path| {
+        path == "/account"
+            || path == "/authorize"
+            || ["/account/", "/r/", "/claim/"].iter().any(|start| path.starts_with(start))
+    })
+}
+
+fn own_address(issuer: &Url, asked: &str, known: impl Fn(&str) -> bool) -> Option<String> {
     if !asked.starts_with('/') || asked.len() > MAX_NEXT {
         return None;
     }
@@ -161,11 +175,8 @@ fn own_path(issuer: &Url, asked: &str) -> Option<String> {
         return None;
     }
     let path = url.path();
-    let known = path == "/account"
-        || path == "/authorize"
-        || ["/account/", "/r/", "/claim/"].iter().any(|start| path.starts_with(start));
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    known.then(|| format!("{path}{query}"))
+    known(path).then(|| format!("{path}{query}"))
 }
 
 #[cfg(test)]

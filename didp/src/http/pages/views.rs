@@ -7,6 +7,8 @@ use oauth_wire::{Channel, Direction};
 
 use super::assets;
 use super::failure::Failure;
+use super::language::{LanguageLink, Reader};
+use super::qr::Qr;
 use super::session::Owner;
 use super::words::Words;
 
@@ -16,17 +18,19 @@ pub(super) struct Frame {
     pub(super) version: &'static str,
     /// For the log-out button, if somebody is logged in.
     pub(super) csrf: Option<String>,
+    /// The same page in other languages.
+    pub(super) languages: Vec<LanguageLink>,
 }
 
 impl Frame {
     /// Around a page for nobody in particular.
-    pub(super) fn anonymous() -> Self {
-        Frame { version: &assets::VERSION, csrf: None }
+    pub(super) fn anonymous(reader: &Reader) -> Self {
+        Frame { version: &assets::VERSION, csrf: None, languages: reader.languages() }
     }
 
     /// Around a page for a person who is logged in.
-    pub(super) fn of(owner: &Owner) -> Self {
-        Frame { version: &assets::VERSION, csrf: Some(owner.csrf.clone()) }
+    pub(super) fn of(reader: &Reader, owner: &Owner) -> Self {
+        Frame { csrf: Some(owner.csrf.clone()), ..Frame::anonymous(reader) }
     }
 }
 
@@ -131,6 +135,14 @@ pub(super) struct ClaimOver<'a> {
     pub(super) heading: &'a str,
     pub(super) text: &'a str,
     pub(super) good: bool,
+    /// How the claim can be taken back, if it was the wrong device.
+    pub(super) undo: Option<Undo<'a>>,
+}
+
+/// Taking back a claim.
+pub(super) struct Undo<'a> {
+    pub(super) csrf: &'a str,
+    pub(super) action: String,
 }
 
 /// The app that asks for consent.
@@ -194,7 +206,7 @@ pub(super) struct OfferedChannel {
 /// How long a consent may last.
 pub(super) struct UntilOption {
     pub(super) value: &'static str,
-    pub(super) title: &'static str,
+    pub(super) title: String,
     pub(super) chosen: bool,
 }
 
@@ -209,6 +221,11 @@ pub(super) struct Consent<'a> {
     pub(super) seal: String,
     pub(super) app: AskingApp<'a>,
     pub(super) problem: Option<&'a str>,
+    pub(super) terms: Terms,
+}
+
+/// The terms on which an app may use devices, to be ticked.
+pub(super) struct Terms {
     pub(super) wants_read: bool,
     pub(super) wants_command: bool,
     pub(super) read: bool,
@@ -221,7 +238,7 @@ pub(super) struct Consent<'a> {
     pub(super) share_names: bool,
 }
 
-impl Consent<'_> {
+impl Terms {
     /// True if the selects are too many to stand on the page at once.
     pub(super) fn folds(&self) -> bool {
         self.devices.iter().map(|device| device.selects.len()).sum::<usize>() > 3
@@ -245,8 +262,18 @@ pub(super) struct OwnDevice {
     pub(super) state: &'static str,
     pub(super) state_class: &'static str,
     pub(super) suspended: bool,
+    /// The claim can still be undone.
+    pub(super) fresh: bool,
     pub(super) since: String,
     pub(super) abilities: Abilities,
+    pub(super) seen_by: Vec<SeenBy>,
+}
+
+/// An app that has something of a device.
+pub(super) struct SeenBy {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) channels: String,
 }
 
 /// One app that the owner allowed.
@@ -257,34 +284,20 @@ pub(super) struct OwnApp {
     pub(super) verified: bool,
     pub(super) devices: Vec<AppDevice>,
     pub(super) facts: Vec<String>,
-    /// How exactly devices are seen that are added later; none if they do not join.
-    pub(super) later: Option<ViewSelect>,
 }
 
 /// What an app has of one device.
 pub(super) struct AppDevice {
-    /// What the form carries.
-    pub(super) id: String,
     pub(super) title: String,
     pub(super) readings: Vec<SeenChannel>,
-    pub(super) commands: Vec<ToldChannel>,
+    pub(super) commands: Vec<String>,
 }
 
 /// A channel that an app sees.
 pub(super) struct SeenChannel {
-    /// What the form carries.
-    pub(super) value: String,
     pub(super) title: String,
     /// How exactly, in words.
     pub(super) exactly: String,
-    pub(super) select: ViewSelect,
-}
-
-/// A channel that an app may command.
-pub(super) struct ToldChannel {
-    /// What the form carries.
-    pub(super) value: String,
-    pub(super) title: String,
 }
 
 /// One line of the past.
@@ -303,11 +316,37 @@ pub(super) struct Account<'a> {
     pub(super) frame: Frame,
     pub(super) csrf: &'a str,
     pub(super) done: Option<&'a str>,
-    pub(super) problem: Option<&'a str>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) devices: Vec<OwnDevice>,
     pub(super) apps: Vec<OwnApp>,
     pub(super) notices: Vec<Notice>,
+    /// Where else the owner is logged in, in words.
+    pub(super) other_logins: Option<String>,
+}
+
+/// What happened.
+#[derive(Template)]
+#[template(path = "activity.html")]
+pub(super) struct Activity {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) days: String,
+    pub(super) notices: Vec<Notice>,
+    pub(super) older: Option<String>,
+}
+
+/// One app, with the terms that the owner can change.
+#[derive(Template)]
+#[template(path = "app.html")]
+pub(super) struct AppPage<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) id: &'a str,
+    pub(super) app: AskingApp<'a>,
+    pub(super) facts: Vec<String>,
+    pub(super) problem: Option<&'a str>,
+    pub(super) terms: Terms,
 }
 
 /// Release a device or keep it.
@@ -319,4 +358,39 @@ pub(super) struct Release<'a> {
     pub(super) csrf: &'a str,
     pub(super) title: &'a str,
     pub(super) action: String,
+    /// Where it can be handed over instead.
+    pub(super) transfer: String,
+}
+
+/// Hand a device over or keep it.
+#[derive(Template)]
+#[template(path = "transfer.html")]
+pub(super) struct AskTransfer<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) title: &'a str,
+    pub(super) action: String,
+}
+
+/// The code for who gets a device.
+#[derive(Template)]
+#[template(path = "handover.html")]
+pub(super) struct Handover<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) title: &'a str,
+    pub(super) qr: Qr,
+    pub(super) address: &'a str,
+    pub(super) until: String,
+}
+
+/// Delete the account or keep it.
+#[derive(Template)]
+#[template(path = "delete.html")]
+pub(super) struct Delete<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) problem: Option<&'a str>,
 }

@@ -1,8 +1,15 @@
-//! Every sentence that a person reads on the pages, in one catalogue: a translation is another constant of the same type.
-//! Templates take plain words as they are; sentences with a gap are filled by [`Sentence::with`].
+//! Every sentence that a person reads on the pages, in one catalogue for each language: a translation is another constant of
+//! the same type, so that none can lack a sentence. Templates hold no words of their own; they take plain words as they are,
+//! and sentences with a gap are filled by [`Sentence::with`].
+
+mod english;
+mod german;
 
 use chrono::{DateTime, Datelike as _, Timelike as _};
 use oauth_wire::Channel;
+
+pub(super) use english::ENGLISH;
+pub(super) use german::GERMAN;
 
 /// A sentence with one gap, written `{}`.
 #[derive(Clone, Copy)]
@@ -21,6 +28,14 @@ macro_rules! catalogue {
         pub(super) struct Words {
             $($(#[$doc])* pub(super) $name: $kind,)*
         }
+
+        #[cfg(test)]
+        impl Words {
+            /// Every entry: its name and its texts.
+            fn entries(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+                vec![$((stringify!($name), tests::Texts::texts(&self.$name)),)*]
+            }
+        }
     };
 }
 
@@ -29,6 +44,13 @@ type Text = &'static str;
 catalogue! {
     /// BCP 47 tag for the `lang` attribute.
     lang: Text,
+    /// What the language calls itself.
+    language: Text,
+    languages: Text,
+    /// A day: its number, the month's name, the year.
+    date: [Text; 2],
+    /// What stands between a number's whole and its fraction.
+    decimal: Text,
     months: [Text; 12],
     brand: Text,
     skip: Text,
@@ -79,6 +101,8 @@ catalogue! {
     waiting_lost: Text,
     done_heading: Sentence,
     done_text: Text,
+    undo_text: Text,
+    undo_button: Text,
     gone_heading: Text,
     gone_text: Text,
     expired_heading: Text,
@@ -111,6 +135,7 @@ catalogue! {
     more_choices: Text,
     until_label: Text,
     until_withdrawn: Text,
+    until_as_it_is: Sentence,
     for_a_day: Text,
     for_a_week: Text,
     for_a_month: Text,
@@ -162,8 +187,12 @@ catalogue! {
     suspended: Text,
     suspended_text: Text,
     yours_since: Sentence,
+    seen_by: Text,
+    seen_by_nobody: Text,
     rename: Text,
     release: Text,
+    hand_over: Text,
+    undo_claim: Text,
     my_apps: Text,
     no_apps: Text,
     sees: Text,
@@ -174,11 +203,25 @@ catalogue! {
     fact_until_withdrawn: Text,
     fact_future: Sentence,
     change_app: Text,
+    leave_as_it_is: Text,
+    back_to_account: Text,
     change_app_hint: Text,
     stays_allowed: Sentence,
     nothing_left: Text,
     fact_names: Text,
     recent: Text,
+    all_activity: Text,
+    activity_title: Text,
+    activity_lead: Sentence,
+    older: Text,
+    my_account: Text,
+    one_other_login: Text,
+    other_logins: Sentence,
+    log_out_elsewhere: Text,
+    export_text: Text,
+    export: Text,
+    delete_text: Text,
+    delete_account: Text,
     no_notices: Text,
     alarm_title: Text,
     alarm_text: Sentence,
@@ -189,6 +232,11 @@ catalogue! {
     notice_withdrawn: Sentence,
     notice_changed: Sentence,
     notice_suspended: Sentence,
+    notice_undone: Sentence,
+    notice_handed_over: Sentence,
+    notice_logged_in: Sentence,
+    notice_logged_out_elsewhere: Text,
+    notice_exported: Text,
     release_title: Text,
     release_heading: Sentence,
     release_fact_1: Text,
@@ -196,7 +244,33 @@ catalogue! {
     release_fact_3: Text,
     release_button: Text,
     keep_button: Text,
+    release_or_transfer: Text,
+    transfer_title: Text,
+    transfer_heading: Sentence,
+    transfer_fact_1: Text,
+    transfer_fact_2: Text,
+    transfer_button: Text,
+    handover_title: Text,
+    handover_heading: Sentence,
+    handover_done: Text,
+    handover_text: Text,
+    handover_code: Text,
+    handover_until: Sentence,
+    handover_once: Text,
+    delete_title: Text,
+    delete_fact_1: Text,
+    delete_fact_2: Text,
+    delete_fact_3: Text,
+    delete_fact_4: Text,
+    delete_sure: Text,
+    delete_not_sure: Text,
+    delete_button: Text,
+    keep_account: Text,
+    deleted_heading: Text,
+    deleted_text: Text,
     done_released: Text,
+    done_undone: Text,
+    done_logged_out_elsewhere: Text,
     done_withdrawn: Text,
     done_renamed: Text,
     done_changed: Text,
@@ -218,212 +292,24 @@ catalogue! {
     no_providers: Text,
 }
 
-/// English.
-pub(super) static ENGLISH: Words = Words {
-    lang: "en",
-    months: ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
-    brand: "OAuthing",
-    skip: "Skip to the content",
-    footer: "Your devices answer to you. This site keeps no name, no e-mail address and none of your devices’ data.",
-    log_in: "Log in",
-    log_out: "Log out",
-    continue_: "Continue",
-    optional: "(optional)",
-    save: "Save",
-
-    login_heading: "Log in",
-    login_lead: "Use a login that you already have. There is nothing to sign up for.",
-    login_for_app_heading: "An app wants to connect",
-    login_for_app_lead: "Log in first. Then you see what the app asks for, and you decide.",
-    login_for_claim_heading: "Make this device yours",
-    login_for_claim_lead: "Log in with a login that you already have. Then the device shows you a code, so that nobody else can take it.",
-    continue_with: Sentence("Continue with {}"),
-    kept_question: "What is kept of my login?",
-    kept_answer: "Only a one-way fingerprint that recognises you next time. Not your name, not your e-mail address, not your picture. Whoever you log in with does not learn which devices you have.",
-    login_denied: "You were not logged in, because you said no there. You can try again, or choose another login.",
-    login_away: Sentence("{} does not answer at the moment. Try again in a minute, or choose another login."),
-    login_failed: "That login could not be completed. Please start it again here, in this browser.",
-
-    claim_title: "Make this device yours",
-    claim_heading: "Is the device in front of you?",
-    press_step: "Press the button on the device",
-    press_hint: "You then have two minutes.",
-    code_step: "Type the code it shows",
-    code_hint: "Four digits. If your device has no display and no lamp for it, leave this empty.",
-    code_aside: "Only somebody at the device can press its button. That is how it knows that it is you.",
-    no_match: "That did not work. Press the device’s button and type the code that it shows now; if it shows none, press and go on at once, and let nobody else try at the same moment. After three wrong tries, wait two minutes until the window ends, then press again. A device that already has an owner must be released by them first.",
-    contested: "Somebody else is trying to take this device at the same moment, so neither of you got it. Press the button again when you are alone with it.",
-    contested_heading: "Two at once",
-    your_device_is: "You are about to claim",
-    it_measures: "It measures",
-    it_can_be_told: "It can be told",
-    name_label: "Name",
-    name_hint: "For you, like “Kitchen”. Apps see it only if you allow it.",
-    name_too_long: "A name has at most 60 characters.",
-    claim_promise_1: "Only you decide which apps see its readings or command it.",
-    claim_promise_2: "Until you allow an app, nothing it measures is kept or shared.",
-    claim_promise_3: "You can release it at any time.",
-    claim_button: "Claim",
-    decline_button: "Decline",
-    waiting_title: "One moment",
-    waiting_heading: "Waiting for the device",
-    waiting_text: Sentence(
-        "{} is getting its new keys. This takes a few seconds; with a device that shows no digits, up to half a minute.",
-    ),
-    waiting_lost: "The connection to this site is interrupted. The page goes on by itself as soon as it is back.",
-    done_heading: Sentence("{} is yours"),
-    done_text: "It has stored its new keys. What came from the factory no longer works.",
-    gone_heading: "The device went away",
-    gone_text: "It lost its connection before it was finished. Nothing was kept. Switch it on, press its button and scan its code again.",
-    expired_heading: "Time ran out",
-    expired_text: "The device did not finish in time. Nothing was kept. Press its button and scan its code again.",
-    declined_heading: "Declined",
-    declined_text: "Nothing was kept. The device stays without an owner.",
-    over_heading: "This claim is over",
-    over_text: "It was finished, it ran out, or it belongs to another login. To claim a device, scan its code again.",
-    to_my_devices: "My devices",
-
-    consent_title: "Connect an app",
-    consent_heading: Sentence("Let {} use your devices?"),
-    unverified: "unverified",
-    unverified_text: Sentence(
-        "Nobody has checked who is behind this app. Go on only if you came from {} and trust it.",
-    ),
-    it_may: "It may",
-    may_read: "See readings",
-    may_read_text: "What the devices measure, from now on.",
-    may_command: "Send commands",
-    may_command_text: "Switch and set what the devices can do.",
-    with_devices: "With these devices",
-    how_exactly: "How exactly?",
-    how_exactly_for: Sentence("How exactly it sees {}"),
-    how_exactly_later: "How exactly it sees those",
-    no_device_to_share: "You have no device yet. You can allow future ones.",
-    channels_of: Sentence("Choose for {}"),
-    a_reading: "reading",
-    a_command: "command",
-    future_devices: "Devices that I add later",
-    future_devices_text: "They join without another question.",
-    more_choices: "How long, and names",
-    until_label: "Allowed until",
-    until_withdrawn: "I withdraw it",
-    for_a_day: "tomorrow",
-    for_a_week: "a week from now",
-    for_a_month: "30 days from now",
-    for_a_year: "a year from now",
-    share_names: "Tell it my names for the devices",
-    share_names_text: "Otherwise it sees only their models.",
-    consent_promise_1: Sentence("{} does not learn who you are."),
-    consent_promise_2: "You can withdraw this at any time. It then stops at once.",
-    allow_button: "Allow",
-    goes_back_to: Sentence("Either way you go back to {}."),
-    choose_something: "Choose at least one device, or devices that you add later.",
-    choose_an_action: "Choose what the app may do: see readings, send commands, or both.",
-
-    as_asked: "as the app asks",
-    it_asks: Sentence("It asks for: {}"),
-    every_value: "every value as it is",
-    rounded_to: Sentence("rounded to {}"),
-    one_a_minute: "at most one a minute",
-    one_in: Sentence("at most one in {}"),
-    only_above: Sentence("only above {}"),
-    only_below: Sentence("only below {}"),
-    or_above: Sentence("or above {}"),
-    and_below: Sentence("and below {}"),
-    only_changes: Sentence("only changes of at least {}"),
-    average_over: Sentence("average over {}"),
-    without_spread: "without spread",
-    spread_over: Sentence("spread over {}"),
-    numbers_over: Sentence("number of values over {}"),
-    exact_values: Sentence("exact values: {}"),
-    lowest: "lowest",
-    highest: "highest",
-    last_one: "last",
-    how_often: Sentence("how often below, between and above {}"),
-    of_at_least: Sentence("from at least {} values"),
-    of_field: Sentence("of “{}”"),
-    quoted: Sentence("“{}”"),
-    without_fields: Sentence("without {}"),
-    hashed_fields: Sentence("{} replaced by a code"),
-    seconds: ("a second", Sentence("{} seconds")),
-    minutes: ("a minute", Sentence("{} minutes")),
-    hours: ("an hour", Sentence("{} hours")),
-    days: ("a day", Sentence("{} days")),
-
-    account_title: "Your devices and apps",
-    my_devices: "My devices",
-    no_devices: "No device yet. Scan the code on a device to claim it.",
-    active: "active",
-    suspended: "suspended",
-    suspended_text: "This device has no valid keys any more, and apps cannot reach it. Press its button and scan its code to bring it back.",
-    yours_since: Sentence("Yours since {}"),
-    rename: "Change the name",
-    release: "Release",
-    my_apps: "My apps",
-    no_apps: "No app may see or command anything.",
-    sees: "Sees",
-    may_tell: "May command",
-    withdraw: "Withdraw",
-    fact_since: Sentence("Allowed on {}"),
-    fact_until: Sentence("Ends on {}"),
-    fact_until_withdrawn: "Until you withdraw it",
-    fact_future: Sentence("Also devices that you add later: {}"),
-    change_app: "Change what it sees",
-    change_app_hint: "It holds at once. For other channels and devices the app has to ask you again.",
-    stays_allowed: Sentence("What {} may see and do"),
-    nothing_left: "Nothing would be left. To end an app’s access, withdraw it.",
-    fact_names: "Knows your names for the devices",
-    recent: "Recently",
-    no_notices: "Nothing happened yet.",
-    alarm_title: "Possible theft.",
-    alarm_text: Sentence("An old key of {} was used again. All keys of it were withdrawn at once."),
-    notice_alarm: Sentence("An old key of {} was used: all its keys were withdrawn"),
-    notice_claimed: Sentence("You claimed {}"),
-    notice_released: Sentence("{} was released"),
-    notice_allowed: Sentence("You allowed {}"),
-    notice_withdrawn: Sentence("{} lost its access"),
-    notice_changed: Sentence("You changed what {} may see"),
-    notice_suspended: Sentence("{} is suspended: its keys ended"),
-    release_title: "Release a device",
-    release_heading: Sentence("Release {}?"),
-    release_fact_1: "All its keys end at once, and apps lose it.",
-    release_fact_2: "Everything stored for it is deleted.",
-    release_fact_3: "Whoever has the device can then claim it with its printed code.",
-    release_button: "Release it",
-    keep_button: "Keep it",
-    done_released: "Released. The device has no owner now.",
-    done_withdrawn: "Withdrawn. The app has no access any more.",
-    done_renamed: "The name is changed.",
-    done_changed: "Changed. The app sees only that from now on.",
-
-    bad_request_heading: "That did not arrive as it should",
-    bad_input_text: "Something in the request was missing or malformed. Go back and try again.",
-    forged_heading: "Please try that again",
-    forged_text: "The page was too old, or the request did not come from this site. Nothing was changed.",
-    not_found_heading: "There is nothing here",
-    not_found_text: "The address is wrong, or what was here is gone.",
-    wrong_app_heading: "This app’s request cannot be trusted",
-    unknown_app_text: "The app is not known here. Nothing was sent to it. Tell whoever runs the app.",
-    wrong_redirect_text: "The app asked to be answered at an address that it did not register. Nothing was sent there. Tell whoever runs the app.",
-    malformed_app_text: "The app’s request is malformed. Nothing was sent to it. Tell whoever runs the app.",
-    too_many_heading: "Slow down, please",
-    too_many_text: "There were too many tries. Wait a few minutes and try again.",
-    unavailable_heading: "Not available at the moment",
-    unavailable_text: "Something here does not answer. Nothing was changed. Try again in a minute.",
-    no_providers: "No login is set up here yet. Whoever runs this site must configure one.",
-};
-
 impl Words {
     /// A day, such as `3 Nov 2026` (UTC).
     pub(super) fn day(&self, unix: i64) -> String {
         let Some(time) = DateTime::from_timestamp(unix, 0) else { return String::new() };
-        format!("{} {} {}", time.day(), self.months[time.month0() as usize], time.year())
+        let [after_day, after_month] = self.date;
+        let month = self.months[time.month0() as usize];
+        format!("{}{after_day}{month}{after_month}{}", time.day(), time.year())
     }
 
     /// A moment, such as `3 Nov 2026, 17:05 UTC`.
     pub(super) fn moment(&self, unix: i64) -> String {
         let Some(time) = DateTime::from_timestamp(unix, 0) else { return String::new() };
         format!("{}, {:02}:{:02} UTC", self.day(unix), time.hour(), time.minute())
+    }
+
+    /// A number as people write it.
+    pub(super) fn number(&self, number: f64) -> String {
+        number.to_string().replace('.', self.decimal)
     }
 
     /// A channel in plain words: its title with its unit.
@@ -452,17 +338,96 @@ pub(super) fn stamp(unix: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::language::ALL;
     use super::*;
 
+    /// The texts of an entry, whatever its type.
+    pub(super) trait Texts {
+        fn texts(&self) -> Vec<&'static str>;
+    }
+
+    impl Texts for Text {
+        fn texts(&self) -> Vec<&'static str> {
+            vec![self]
+        }
+    }
+
+    impl Texts for Sentence {
+        fn texts(&self) -> Vec<&'static str> {
+            vec![self.0]
+        }
+    }
+
+    impl Texts for (Text, Sentence) {
+        fn texts(&self) -> Vec<&'static str> {
+            vec![self.0, self.1.0]
+        }
+    }
+
+    impl<const N: usize> Texts for [Text; N] {
+        fn texts(&self) -> Vec<&'static str> {
+            self.to_vec()
+        }
+    }
+
     #[test]
-    fn times_read_as_people_write_them() {
+    fn times_and_numbers_read_as_people_write_them() {
         assert_eq!(ENGLISH.moment(1_793_725_505), "3 Nov 2026, 17:05 UTC");
+        assert_eq!(GERMAN.moment(1_793_725_505), "3. Nov. 2026, 17:05 UTC");
         assert_eq!(stamp(1_793_725_505), "2026-11-03T17:05:05Z");
         assert_eq!(ENGLISH.day(i64::MAX), "");
+        assert_eq!((ENGLISH.number(0.5), GERMAN.number(0.5)), ("0.5".into(), "0,5".into()));
     }
 
     #[test]
     fn a_gap_is_filled_once_with_whatever_comes() {
         assert_eq!(Sentence("{} is yours").with("a {} b"), "a {} b is yours");
+    }
+
+    /// Same in every language because it is a name, a sign or a word that both have.
+    const ALIKE: &[&str] = &["brand", "decimal", "months", "quoted", "date", "name_label"];
+
+    #[test]
+    fn every_catalogue_says_everything_with_the_same_gaps_in_words_of_its_own() {
+        let english = ENGLISH.entries();
+        for words in ALL {
+            let entries = words.entries();
+            assert_eq!(entries.len(), english.len());
+            for ((name, texts), (same, known)) in entries.iter().zip(&english) {
+                assert_eq!(name, same);
+                for (text, known) in texts.iter().zip(known) {
+                    let at = format!("{}: {name}: {text}", words.lang);
+                    assert!(!text.trim().is_empty() || *name == "date", "{at}");
+                    assert_eq!(text.matches("{}").count(), known.matches("{}").count(), "{at}");
+                    let translated = words.lang == "en" || text != known || ALIKE.contains(name);
+                    assert!(translated, "{at} stands there in English");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_catalogue_holds_is_used() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut all = String::new();
+        for part in ["templates", "src/http/pages", "src/http/pages/manufacturer"] {
+            let Ok(entries) = std::fs::read_dir(folder.join(part)) else { continue };
+            for entry in entries {
+                let path = entry.unwrap().path();
+                if path.is_file() && !path.ends_with("words.rs") {
+                    all.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        all.push_str("self.date self.decimal self.months");
+        for (name, _) in ENGLISH.entries() {
+            let used = ["w.", "words.", "self."].iter().any(|of| {
+                all.match_indices(&format!("{of}{name}")).any(|(at, found)| {
+                    let next = all[at + found.len()..].chars().next().unwrap_or(' ');
+                    !next.is_alphanumeric() && next != '_'
+                })
+            });
+            assert!(used, "{name} is never said");
+        }
     }
 }

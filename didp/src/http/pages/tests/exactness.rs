@@ -131,33 +131,69 @@ async fn what_is_chosen_at_consent_stands_on_the_owners_page_and_can_be_changed_
     let account = browser.get("/account").await;
     account.says(StatusCode::OK, "Temperature (°C)<small>rounded to 1 °C</small>");
     account.says(StatusCode::OK, "Also devices that you add later: average over an hour");
-    assert_eq!(chosen(&account, "view-0-0-0"), "Rounded to 1 °C");
-    assert_eq!(chosen(&account, "later-0"), "Average over an hour");
+    let app_page = app_page(&account);
+    let page = browser.get(&app_page).await;
+    page.says(StatusCode::OK, "What Warm Home may see and do");
+    assert_eq!(chosen(&page, "view-0-0"), "Rounded to 1 °C");
+    assert_eq!(chosen(&page, "later"), "Average over an hour");
 
-    let path = account.body.split("action=\"/account/apps/").nth(1).unwrap().split('"').next().unwrap();
-    let path = format!("/account/apps/{path}");
-    assert!(path.ends_with("/change"));
-    let kept = account.hidden("shown");
+    let path = format!("{app_page}/change");
+    let kept = page.hidden("shown");
+    assert_eq!(kept, device);
     let (temperature, quarter) =
         (format!("{kept} d/temperature"), format!("{kept} d/temperature mean-quarter"));
-    let fields = [("shown", kept.as_str()), ("device", &kept), ("channel", &temperature), ("view", &quarter)];
+    let fields = [
+        ("shown", kept.as_str()),
+        ("may", "read"),
+        ("may", "command"),
+        ("device", &kept),
+        ("channel", &temperature),
+        ("view", &quarter),
+        ("until", "withdrawn"),
+    ];
     assert_eq!(browser.post(&path, &fields).await.location(), "/account?changed");
     let account = browser.get("/account?changed").await;
-    account.says(StatusCode::OK, "The app sees only that from now on");
+    account.says(StatusCode::OK, "From now on this is what the app may see and do");
     account.says(StatusCode::OK, "<small>average over 15 minutes</small>");
     account.says(StatusCode::OK, "You changed what Warm Home may see");
     assert!(!account.body.contains("May command"), "the heater was unticked");
     assert!(!account.body.contains("Also devices that you add later"));
 
-    let heater = format!("{kept} c/heater");
-    let wider = [("shown", kept.as_str()), ("device", &kept), ("channel", &heater), ("future", "yes")];
-    browser.post(&path, &wider).await.says(StatusCode::UNPROCESSABLE_ENTITY, "Nothing would be left");
+    let nothing = [("shown", kept.as_str()), ("may", "read"), ("until", "withdrawn")];
+    browser.post(&path, &nothing).await.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose at least one device");
+    let no_action = [("shown", kept.as_str()), ("device", &kept), ("until", "withdrawn")];
+    browser.post(&path, &no_action).await.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose what the app may do");
+    let as_it_is = [&fields[..6], &[("until", "as-it-is")]].concat();
+    browser.post(&path, &as_it_is).await.says(StatusCode::BAD_REQUEST, "malformed");
     let forged = [("csrf", "wrong"), ("shown", kept.as_str())];
     browser.post_raw(&path, &forged, &[]).await.says(StatusCode::FORBIDDEN, "try that again");
     site.provider.lie("sub", "bob".into());
     let mut bob = site.owner().await;
     bob.post(&path, &fields).await.says(StatusCode::NOT_FOUND, "nothing here");
+    bob.get(&app_page).await.says(StatusCode::NOT_FOUND, "nothing here");
     browser.get("/account").await.says(StatusCode::OK, "<small>average over 15 minutes</small>");
+
+    let heater = format!("{kept} c/heater");
+    let more = [&fields[..], &[("channel", heater.as_str()), ("future", "yes"), ("share_names", "yes")]].concat();
+    let more: Vec<_> =
+        more.iter().map(|field| if field.0 == "until" { ("until", "week") } else { *field }).collect();
+    assert_eq!(browser.post(&path, &more).await.location(), "/account?changed");
+    let account = browser.get("/account").await;
+    for extended in ["May command", "Also devices that you add later", "Ends on", "Knows your names"] {
+        account.says(StatusCode::OK, extended);
+    }
+    let page = browser.get(&app_page).await;
+    page.says(StatusCode::OK, "as it is now:");
+    let kept_end: Vec<_> =
+        more.iter().map(|field| if field.0 == "until" { ("until", "as-it-is") } else { *field }).collect();
+    assert_eq!(browser.post(&path, &kept_end).await.location(), "/account?changed");
+    browser.get("/account").await.says(StatusCode::OK, "Ends on");
+}
+
+/// Where the first app's own page is.
+fn app_page(account: &Page) -> String {
+    let rest = account.body.split("href=\"/account/apps/").nth(1).unwrap();
+    format!("/account/apps/{}", rest.split('"').next().unwrap())
 }
 
 #[tokio::test]
@@ -182,12 +218,18 @@ async fn a_form_that_was_tampered_with_is_malformed_and_changes_nothing() {
 
     let answer = allow(&mut browser, &page, &device, &[("view", "somebody d/x nonsense")]).await;
     site.finish_app(&app, answer.location()).await;
-    let account = browser.get("/account").await;
-    let kept = account.hidden("shown");
-    let path = account.body.split("action=\"/account/apps/").nth(1).unwrap().split('"').next().unwrap();
+    let page = app_page(&browser.get("/account").await);
+    let kept = browser.get(&page).await.hidden("shown");
     let (channel, view) = (format!("{kept} d/temperature"), format!("{kept} d/temperature blurred"));
-    let fields = [("shown", kept.as_str()), ("device", &kept), ("channel", &channel), ("view", &view)];
-    let refused = browser.post(&format!("/account/apps/{path}"), &fields).await;
+    let fields = [
+        ("shown", kept.as_str()),
+        ("may", "read"),
+        ("device", &kept),
+        ("channel", &channel),
+        ("view", &view),
+        ("until", "withdrawn"),
+    ];
+    let refused = browser.post(&format!("{page}/change"), &fields).await;
     refused.says(StatusCode::BAD_REQUEST, "malformed");
     assert_eq!(stored(&site).await, View::Raw);
 }

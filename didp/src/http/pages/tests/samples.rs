@@ -7,7 +7,9 @@ use oauth_wire::{Channel, Direction};
 use crate::flows::exactness::{Exactness, offers};
 use crate::http::pages::exactness::{self, About};
 use crate::http::pages::views::*;
-use crate::http::pages::words::ENGLISH;
+use crate::http::pages::language::{ALL, Reader};
+use crate::http::pages::qr::Qr;
+use crate::http::pages::words::{GERMAN, Words};
 
 fn channel(name: &str, direction: Direction, title: &str, unit: Option<&str>) -> Channel {
     Channel {
@@ -37,36 +39,46 @@ fn station() -> Vec<Channel> {
     channels
 }
 
-fn select(id: String, key: &str, channel: &Channel, now: &str) -> ViewSelect {
+fn select(w: &Words, id: String, key: &str, channel: &Channel, now: &str) -> ViewSelect {
     let now = serde_json::from_str(now).unwrap();
     let unit = channel.unit.as_deref();
-    let about = About { id, key, label: ENGLISH.channel(channel), unit, wish: true };
-    exactness::select(&ENGLISH, about, &offers(channel, &now), &now)
+    let about = About { id, key, label: w.channel(channel), unit, wish: true };
+    exactness::select(w, about, &offers(channel, &now), &now)
 }
 
-fn later(id: &str) -> ViewSelect {
+fn later(w: &Words, id: &str) -> ViewSelect {
     let about = About {
         id: id.into(),
         key: "later",
-        label: ENGLISH.how_exactly_later.into(),
+        label: w.how_exactly_later.into(),
         unit: None,
         wish: true,
     };
-    exactness::select_later(&ENGLISH, about, &Exactness::default(), &Exactness::default())
+    exactness::select_later(w, about, &Exactness::default(), &Exactness::default())
 }
 
 const ASKED: &str = r#"{"kind":"filter","above":30,"dead_band":0.5}"#;
 const QUARTER: &str = r#"{"kind":"summary","window_s":900}"#;
 
-fn signed_in() -> Frame {
-    Frame { csrf: Some("token".into()), ..Frame::anonymous() }
+fn reader(w: &'static Words) -> Reader {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(http::header::ACCEPT_LANGUAGE, w.lang.parse().unwrap());
+    Reader::of(&headers, &http::Method::GET, &"/account".parse().unwrap())
 }
 
-fn offered(id: &str, title: &str, chosen: bool) -> OfferedDevice {
-    offered_with(id, title, chosen, &thermostat())
+fn anonymous(w: &'static Words) -> Frame {
+    Frame::anonymous(&reader(w))
 }
 
-fn offered_with(id: &str, title: &str, chosen: bool, channels: &[Channel]) -> OfferedDevice {
+fn signed_in(w: &'static Words) -> Frame {
+    Frame { csrf: Some("token".into()), ..anonymous(w) }
+}
+
+fn offered(w: &Words, id: &str, title: &str, chosen: bool) -> OfferedDevice {
+    offered_with(w, id, title, chosen, &thermostat())
+}
+
+fn offered_with(w: &Words, id: &str, title: &str, chosen: bool, channels: &[Channel]) -> OfferedDevice {
     let readings = channels.iter().filter(|channel| channel.direction == Direction::Data);
     OfferedDevice {
         id: id.into(),
@@ -78,14 +90,14 @@ fn offered_with(id: &str, title: &str, chosen: bool, channels: &[Channel]) -> Of
             .enumerate()
             .map(|(nth, channel)| {
                 let view = if nth == 0 { ASKED } else { QUARTER };
-                select(format!("view-{id}-{nth}"), &format!("{id} d/{}", channel.name), channel, view)
+                select(w, format!("view-{id}-{nth}"), &format!("{id} d/{}", channel.name), channel, view)
             })
             .collect(),
         channels: channels
             .iter()
             .map(|channel| OfferedChannel {
                 value: format!("{id} d/{}", channel.name),
-                title: ENGLISH.channel(channel),
+                title: w.channel(channel),
                 is_command: channel.direction == Direction::Command,
                 chosen: true,
             })
@@ -93,119 +105,169 @@ fn offered_with(id: &str, title: &str, chosen: bool, channels: &[Channel]) -> Of
     }
 }
 
-fn consent(verified: bool, devices: Vec<OfferedDevice>, problem: Option<&'static str>) -> String {
-    Consent {
-        w: &ENGLISH,
-        frame: signed_in(),
-        csrf: "token",
-        request: "client_id=x&state=\"><script>",
-        seal: "seal".into(),
-        app: AskingApp { name: "Warm Home", initial: "W".into(), host: "warm.example", verified },
-        problem,
+fn terms(w: &Words, devices: Vec<OfferedDevice>) -> Terms {
+    Terms {
         wants_read: true,
         wants_command: true,
         read: true,
         command: true,
         devices,
         future: true,
-        later: Some(later("later")),
+        later: Some(later(w, "later")),
         until: vec![
-            UntilOption { value: "withdrawn", title: ENGLISH.until_withdrawn, chosen: true },
-            UntilOption { value: "day", title: ENGLISH.for_a_day, chosen: false },
+            UntilOption { value: "withdrawn", title: w.until_withdrawn.into(), chosen: true },
+            UntilOption { value: "day", title: w.for_a_day.into(), chosen: false },
         ],
         share_names: false,
+    }
+}
+
+fn consent(w: &'static Words, verified: bool, devices: Vec<OfferedDevice>, problem: Option<&'static str>) -> String {
+    Consent {
+        w,
+        frame: signed_in(w),
+        csrf: "token",
+        request: "client_id=x&state=\"><script>",
+        seal: "seal".into(),
+        app: AskingApp { name: "Warm Home", initial: "W".into(), host: "warm.example", verified },
+        problem,
+        terms: terms(w, devices),
     }
     .render()
     .unwrap()
 }
 
-fn own_device(title: &str, state: &'static str, class: &'static str, suspended: bool) -> OwnDevice {
+fn own_device(w: &Words, title: &str, suspended: bool) -> OwnDevice {
+    let (state, state_class) = if suspended { (w.suspended, "warn") } else { (w.active, "on") };
+    let app = |name: &str| SeenBy {
+        id: name.to_lowercase().replace(' ', "-"),
+        name: name.into(),
+        channels: "Temperature (°C), Humidity (%), Heater".into(),
+    };
     OwnDevice {
-        id: title.to_lowercase(),
+        id: title.to_lowercase().replace(' ', "-"),
         title: title.into(),
         name: title.into(),
         model: "Thermostat T1".into(),
         state,
-        state_class: class,
+        state_class,
         suspended,
-        since: "3 Nov 2026".into(),
-        abilities: Abilities::of(&ENGLISH, &thermostat()),
+        fresh: title == "Kitchen",
+        since: w.day(1_793_725_505),
+        abilities: Abilities::of(w, &thermostat()),
+        seen_by: if suspended { vec![] } else { vec![app("Warm Home"), app("Chart of a Stranger")] },
     }
 }
 
-fn account(full: bool) -> String {
-    let w = &ENGLISH;
+fn notice(w: &Words, text: String, alarm: bool) -> Notice {
+    Notice { text, alarm, stamp: "2026-11-03T14:25:05Z".into(), when: w.moment(1_793_725_505) }
+}
+
+fn notices(w: &Words) -> Vec<Notice> {
+    vec![
+        notice(w, w.notice_alarm.with("Cellar"), true),
+        notice(w, w.notice_allowed.with("Warm Home"), false),
+        notice(w, w.notice_claimed.with("Kitchen"), false),
+    ]
+}
+
+fn account(w: &'static Words, full: bool) -> String {
     let app = |name: &str, verified| OwnApp {
-        id: name.into(),
+        id: name.to_lowercase().replace(' ', "-"),
         name: name.into(),
         host: "warm.example:8090".into(),
         verified,
         devices: vec![AppDevice {
-            id: format!("{name} kitchen"),
             title: "Kitchen".into(),
             readings: [(&thermostat()[0], QUARTER), (&thermostat()[1], r#"{"kind":"raw"}"#)]
                 .map(|(channel, view)| SeenChannel {
-                    value: format!("kitchen d/{}", channel.name),
                     title: w.channel(channel),
                     exactly: exactness::of_channel(w, channel, &serde_json::from_str(view).unwrap()),
-                    select: select(format!("{name}-{}", channel.name), "kitchen", channel, view),
                 })
                 .into(),
-            commands: vec![ToldChannel { value: "kitchen c/heater".into(), title: "Heater".into() }],
+            commands: vec!["Heater".into()],
         }],
-        later: verified.then(|| later("later-app")),
-        facts: vec![w.fact_since.with("3 Nov 2026"), w.fact_until_withdrawn.into()],
-    };
-    let notice = |text: String, alarm| Notice {
-        text,
-        alarm,
-        stamp: "2026-11-03T14:25:05Z".into(),
-        when: "3 Nov 2026, 14:25 UTC".into(),
+        facts: vec![w.fact_since.with(w.day(1_793_725_505)), w.fact_until_withdrawn.into()],
     };
     Account {
         w,
-        frame: signed_in(),
+        frame: signed_in(w),
         csrf: "token",
         done: full.then_some(w.done_withdrawn),
-        problem: full.then_some(w.nothing_left),
         alarms: if full {
             vec![Alarm {
                 title: w.alarm_title,
                 text: w.alarm_text.with("Cellar"),
                 stamp: "2026-11-03T14:25:05Z".into(),
-                when: "3 Nov 2026, 14:25 UTC".into(),
+                when: w.moment(1_793_725_505),
             }]
         } else {
             vec![]
         },
         devices: if full {
             vec![
-                own_device("Kitchen", w.active, "on", false),
-                own_device("Thermostat T1", w.active, "on", false),
-                own_device("Cellar", w.suspended, "warn", true),
+                own_device(w, "Kitchen", false),
+                own_device(w, "Thermostat T1", false),
+                own_device(w, "Cellar", true),
             ]
         } else {
             vec![]
         },
         apps: if full { vec![app("Warm Home", true), app("Chart of a Stranger", false)] } else { vec![] },
-        notices: if full {
-            vec![
-                notice(w.notice_alarm.with("Cellar"), true),
-                notice(w.notice_allowed.with("Warm Home"), false),
-                notice(w.notice_claimed.with("Kitchen"), false),
-            ]
-        } else {
-            vec![]
-        },
+        notices: if full { notices(w) } else { vec![] },
+        other_logins: full.then(|| w.other_logins.with(2)),
     }
     .render()
     .unwrap()
 }
 
-fn login(heading: &'static str, lead: &'static str, problem: Option<String>) -> String {
+fn app_page(w: &'static Words) -> String {
+    AppPage {
+        w,
+        frame: signed_in(w),
+        csrf: "token",
+        id: "warm-home",
+        app: AskingApp { name: "Warm Home", initial: "W".into(), host: "warm.example", verified: false },
+        facts: vec![w.fact_since.with(w.day(1_793_725_505)), w.fact_names.into()],
+        problem: Some(w.nothing_left),
+        terms: terms(w, vec![offered(w, "a", "Kitchen", true), offered(w, "b", "Thermostat T1", false)]),
+    }
+    .render()
+    .unwrap()
+}
+
+fn activity(w: &'static Words) -> String {
+    let mut notices = notices(w);
+    notices.push(notice(w, w.notice_logged_in.with("Demo Login"), false));
+    Activity {
+        w,
+        frame: signed_in(w),
+        days: w.activity_lead.with(90),
+        notices,
+        older: Some("/account/activity?before=7".into()),
+    }
+    .render()
+    .unwrap()
+}
+
+fn handover(w: &'static Words) -> String {
+    let address = "http://didp.localhost:8080/r/0123456789abcdefghijkl";
+    Handover {
+        w,
+        frame: signed_in(w),
+        title: "Kitchen",
+        qr: Qr::of(address).unwrap(),
+        address,
+        until: w.day(1_793_725_505),
+    }
+    .render()
+    .unwrap()
+}
+
+fn login(w: &'static Words, heading: &'static str, lead: &'static str, problem: Option<String>) -> String {
     Login {
-        w: &ENGLISH,
-        frame: Frame::anonymous(),
+        w,
+        frame: anonymous(w),
         heading,
         lead,
         problem,
@@ -218,33 +280,38 @@ fn login(heading: &'static str, lead: &'static str, problem: Option<String>) -> 
     .unwrap()
 }
 
-fn code(problem: Option<&'static str>) -> String {
-    ClaimCode { w: &ENGLISH, frame: signed_in(), csrf: "token", action: "/r/x".into(), problem }
+fn code(w: &'static Words, problem: Option<&'static str>) -> String {
+    ClaimCode { w, frame: signed_in(w), csrf: "token", action: "/r/x".into(), problem }
         .render()
         .unwrap()
 }
 
-fn over(heading: &str, text: &'static str, good: bool) -> String {
-    ClaimOver { w: &ENGLISH, frame: signed_in(), heading, text, good }.render().unwrap()
+fn over(w: &'static Words, heading: &str, text: &'static str, good: bool) -> String {
+    let undo = good.then(|| Undo { csrf: "token", action: "/account/devices/a/undo".into() });
+    ClaimOver { w, frame: signed_in(w), heading, text, good, undo }.render().unwrap()
 }
 
-/// All pages, by file name.
+/// All pages in English, by file name.
 fn pages() -> Vec<(&'static str, String)> {
-    let w = &ENGLISH;
+    pages_in(ALL[0])
+}
+
+/// All pages in one language.
+fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
     vec![
-        ("login", login(w.login_heading, w.login_lead, None)),
-        ("login-claim", login(w.login_for_claim_heading, w.login_for_claim_lead, None)),
+        ("login", login(w, w.login_heading, w.login_lead, None)),
+        ("login-claim", login(w, w.login_for_claim_heading, w.login_for_claim_lead, None)),
         (
             "login-away",
-            login(w.login_for_app_heading, w.login_for_app_lead, Some(w.login_away.with("GitHub"))),
+            login(w, w.login_for_app_heading, w.login_for_app_lead, Some(w.login_away.with("GitHub"))),
         ),
-        ("code", code(None)),
-        ("code-no-match", code(Some(w.no_match))),
+        ("code", code(w, None)),
+        ("code-no-match", code(w, Some(w.no_match))),
         (
             "decide",
             ClaimDecide {
                 w,
-                frame: signed_in(),
+                frame: signed_in(w),
                 csrf: "token",
                 action: "/claim/x".into(),
                 model: "Thermostat T1",
@@ -257,39 +324,59 @@ fn pages() -> Vec<(&'static str, String)> {
             "waiting",
             ClaimWaiting {
                 w,
-                frame: signed_in(),
+                frame: signed_in(w),
                 model: "Thermostat T1",
                 state_url: "/claim/x/state".into(),
             }
             .render()
             .unwrap(),
         ),
-        ("done", over(&w.done_heading.with("Thermostat T1"), w.done_text, true)),
-        ("gone", over(w.gone_heading, w.gone_text, false)),
-        ("declined", over(w.declined_heading, w.declined_text, false)),
+        ("done", over(w, &w.done_heading.with("Thermostat T1"), w.done_text, true)),
+        ("gone", over(w, w.gone_heading, w.gone_text, false)),
+        ("declined", over(w, w.declined_heading, w.declined_text, false)),
         (
             "consent",
-            consent(true, vec![offered("a", "Kitchen", true), offered("b", "Thermostat T1", false)], None),
+            consent(w, true, vec![offered(w, "a", "Kitchen", true), offered(w, "b", "Thermostat T1", false)], None),
         ),
         (
             "consent-unverified",
-            consent(false, vec![offered("a", "Kitchen", false)], Some(w.choose_something)),
+            consent(w, false, vec![offered(w, "a", "Kitchen", false)], Some(w.choose_something)),
         ),
-        ("consent-many", consent(true, vec![offered_with("a", "Roof", true, &station())], None)),
-        ("consent-no-device", consent(true, vec![], None)),
-        ("account", account(true)),
-        ("account-empty", account(false)),
+        ("consent-many", consent(w, true, vec![offered_with(w, "a", "Roof", true, &station())], None)),
+        ("consent-no-device", consent(w, true, vec![], None)),
+        ("account", account(w, true)),
+        ("account-empty", account(w, false)),
+        ("activity", activity(w)),
+        ("app", app_page(w)),
+        ("handover", handover(w)),
         (
-            "release",
-            Release { w, frame: signed_in(), csrf: "token", title: "Kitchen", action: "/account/x".into() }
+            "transfer",
+            AskTransfer { w, frame: signed_in(w), csrf: "token", title: "Kitchen", action: "/account/x".into() }
                 .render()
                 .unwrap(),
+        ),
+        (
+            "delete",
+            Delete { w, frame: signed_in(w), csrf: "token", problem: Some(w.delete_not_sure) }.render().unwrap(),
+        ),
+        (
+            "release",
+            Release {
+                w,
+                frame: signed_in(w),
+                csrf: "token",
+                title: "Kitchen",
+                action: "/account/x".into(),
+                transfer: "/account/y".into(),
+            }
+            .render()
+            .unwrap(),
         ),
         (
             "message",
             Message {
                 w,
-                frame: Frame::anonymous(),
+                frame: anonymous(w),
                 heading: w.wrong_app_heading,
                 text: w.wrong_redirect_text,
                 link: Some(Link { href: "/account", title: w.to_my_devices }),
@@ -360,7 +447,8 @@ fn declining_is_as_prominent_as_accepting() {
 
 #[test]
 fn what_comes_from_outside_is_escaped() {
-    let page = consent(true, vec![offered("a", "<b>Kitchen</b>", true)], None);
+    let w = ALL[0];
+    let page = consent(w, true, vec![offered(w, "a", "<b>Kitchen</b>", true)], None);
     assert!(!page.contains("<b>") && page.contains("&#60;b&#62;Kitchen"));
     assert!(page.contains("state=&#34;&#62;&#60;script&#62;"));
 }
@@ -374,7 +462,72 @@ fn pages_can_be_looked_at() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, folder.join("assets").join(path.file_name().unwrap())).unwrap();
     }
-    for (name, page) in pages() {
-        std::fs::write(folder.join(format!("{name}.html")), page).unwrap();
+    std::fs::write(folder.join("policy.txt"), crate::http::pages::POLICY).unwrap();
+    for w in ALL {
+        for (name, page) in pages_in(w) {
+            std::fs::write(folder.join(format!("{name}.{}.html", w.lang)), page).unwrap();
+        }
+    }
+}
+
+/// What stands in a template between tags and outside of expressions, or in an attribute that is read out, is for people.
+#[test]
+fn templates_hold_no_words_of_their_own() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let mut looked_at = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words = bare_words(&text);
+        assert!(words.is_empty(), "{}: {words:?}", path.display());
+        looked_at += 1;
+    }
+    assert!(looked_at > 20);
+    assert_eq!(bare_words("<p title=\"{{ w.x }}\">{% if a %}Hello{% endif %} {{ w.y }}</p>"), ["Hello"]);
+    assert_eq!(bare_words("<p aria-label=\"For {{ x }}\">–</p>"), ["For"]);
+}
+
+/// The texts of a template that no catalogue holds.
+fn bare_words(template: &str) -> Vec<String> {
+    // A class name.
+    let mut rest = template.replace("{% block width %}broad{% endblock %}", "");
+    for (open, close) in [("{#", "#}"), ("{%", "%}"), ("{{", "}}")] {
+        while let Some(start) = rest.find(open) {
+            let end = start + rest[start..].find(close).unwrap() + close.len();
+            rest.replace_range(start..end, "\u{0}");
+        }
+    }
+    let mut found = Vec::new();
+    let mut keep = |text: &str| {
+        let text = text.replace('\u{0}', "");
+        let text = text.trim();
+        if text.chars().any(char::is_alphabetic) {
+            found.push(text.to_owned());
+        }
+    };
+    let mut parts = rest.split('<');
+    keep(parts.next().unwrap_or_default());
+    for part in parts {
+        let (tag, text) = part.split_once('>').unwrap_or((part, ""));
+        keep(text.trim_matches('\n'));
+        for attribute in ["aria-label", "title", "alt", "placeholder"] {
+            if let Some(value) = tag.split(&format!(" {attribute}=\"")).nth(1) {
+                keep(value.split('"').next().unwrap_or_default());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_page_in_another_language_has_no_english_sentence() {
+    let english = pages_in(ALL[0]);
+    let w = &GERMAN;
+    for ((name, page), (_, original)) in pages_in(w).into_iter().zip(english) {
+        assert!(page.contains("<html lang=\"de\">"), "{name}");
+        for sentence in ["Your devices and apps", "Save", "Withdraw", "Log out", "Release it", "Keep it"] {
+            assert!(!page.contains(&format!(">{sentence}<")), "{name}: {sentence}");
+        }
+        assert_eq!(page.matches("<form").count(), original.matches("<form").count(), "{name}");
     }
 }

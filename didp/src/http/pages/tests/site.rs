@@ -223,6 +223,12 @@ impl Browser<'_> {
         self.send(Request::builder().method(Method::GET).uri(path).body(Body::empty()).unwrap()).await
     }
 
+    /// Gets a page as a browser whose owner reads that language.
+    pub(super) async fn get_in(&mut self, language: &str, path: &str) -> Page {
+        let request = Request::builder().uri(path).header(header::ACCEPT_LANGUAGE, language);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
     /// Posts a form as a page of ours does: with the token that the session's pages carry.
     pub(super) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let csrf = self.csrf().await;

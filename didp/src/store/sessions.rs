@@ -55,6 +55,10 @@ pub async fn of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<(
 
 /// Ends every session of an owner but one.
 pub async fn delete_others(conn: &mut Conn, user: i64, kept: i64) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2").bind(user).bind(kept).execute(conn).await?;
+    sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2")
+        .bind(user)
+        .bind(kept)
+        .execute(conn)
+        .await?;
     Ok(())
 }

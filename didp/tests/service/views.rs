@@ -178,7 +178,8 @@ async fn checklist_21_terms_are_narrowed_and_extended_within_what_the_app_asked_
     let details = async || didp.introspect(&access).await["authorization_details"].clone();
     let whole = details().await;
 
-    let less = Choice { devices: vec![of_device(&first, &[], &["heater"])], command: true, ..Choice::default() };
+    let less =
+        Choice { devices: vec![of_device(&first, &[], &["heater"])], command: true, ..Choice::default() };
     assert_eq!(change(&both, less).await, Changed::Done);
     let left = details().await;
     assert_eq!((left.as_array().unwrap().len(), left[0]["channels"].as_array().unwrap().len()), (1, 1));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use oauth_wire::{Channel, Direction, Scope, ScopeToken, View};
 use service::secret;
 
-use super::past::NoticeKind;
 use super::app_host;
+use super::past::NoticeKind;
 use crate::flows::Refusal;
 use crate::flows::authorize::{Choice, ChosenDevice, stored};
 use crate::flows::change::Change;

@@ -5,8 +5,8 @@
 use oauth_wire::AuthorizationDetail;
 use serde::Serialize;
 
-use super::past::{self, NoticeKind};
 use super::app_host;
+use super::past::{self, NoticeKind};
 use crate::flows::Refusal;
 use crate::flows::details::{self, Audience};
 use crate::flows::exactness::Exactness;

@@ -14,7 +14,7 @@ use super::language::Reader;
 use super::session::{self, Owner};
 use super::views::{
     Abilities, Account, Activity, Alarm, AppDevice, Delete, Frame, Message, Notice, OwnApp, OwnDevice,
-    SeenChannel, SeenBy, render,
+    SeenBy, SeenChannel, render,
 };
 use super::words::{Words, stamp};
 use crate::flows::account::{

@@ -73,10 +73,8 @@ pub(super) async fn show(
     let w = reader.w;
     let frame = Frame::of(&reader, &owner);
     let over = |status, heading: &str, text, done: Option<&str>| {
-        let undo = done.map(|device| Undo {
-            csrf: &owner.csrf,
-            action: format!("/account/devices/{device}/undo"),
-        });
+        let undo =
+            done.map(|device| Undo { csrf: &owner.csrf, action: format!("/account/devices/{device}/undo") });
         let frame = Frame::of(&reader, &owner);
         render(status, &ClaimOver { w, frame, heading, text, good: done.is_some(), undo })
     };

@@ -50,7 +50,8 @@ pub(super) struct Untold(pub(super) Arc<Failure>);
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         if let Failure::LogIn { next } = &self {
-            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+            let query =
+                url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
             return Redirect::to(&format!("/login?{query}")).into_response();
         }
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -112,7 +112,13 @@ pub(super) async fn callback(
     let kept = session::cookie(&headers, &name)
         .and_then(|sealed| Pending::open(sealed, app.keys.key(Purpose::Pages)));
     let Some(pending) = kept else {
-        return explain(&app, &reader, upstream, "/account", UpstreamError::Refused("state unknown to this browser"));
+        return explain(
+            &app,
+            &reader,
+            upstream,
+            "/account",
+            UpstreamError::Refused("state unknown to this browser"),
+        );
     };
     let next = session::next_page(&app, Some(pending.next()));
     let mut response = match upstream.finish(&callback, &pending, app.clock.now()).await {

@@ -153,8 +153,11 @@ pub(super) fn next_page(app: &App, asked: Option<&str>) -> String {
 
 /// Where to go after choosing a language: any page of this site that is looked at.
 pub(super) fn any_page(app: &App, asked: Option<&str>) -> String {
-    let looked_at = |path: &str| path == "/login" || path == "/manufacturer" || path.starts_with("/manufacturer/");
-    asked.and_then(|asked| own_address(app.issuer(), asked, looked_at)).unwrap_or_else(|| next_page(app, asked))
+    let looked_at =
+        |path: &str| path == "/login" || path == "/manufacturer" || path.starts_with("/manufacturer/");
+    asked
+        .and_then(|asked| own_address(app.issuer(), asked, looked_at))
+        .unwrap_or_else(|| next_page(app, asked))
 }
 
 /// `asked` as browsers understand it, if that is one of the pages here that a login may lead to.

@@ -201,7 +201,8 @@ async fn the_past_is_shown_page_by_page_with_logins_and_without_addresses() {
     let page = browser.get("/account/activity").await;
     page.says(StatusCode::OK, "Login with Demo Login");
     assert_eq!(page.body.matches("<time").count(), 50);
-    let older = page.body.split("href=\"/account/activity?before=").nth(1).unwrap().split('"').next().unwrap();
+    let older =
+        page.body.split("href=\"/account/activity?before=").nth(1).unwrap().split('"').next().unwrap();
     let page = browser.get(&format!("/account/activity?before={older}")).await;
     page.says(StatusCode::OK, "You claimed Kitchen");
     assert!(!page.body.contains("?before="), "it is the last one");

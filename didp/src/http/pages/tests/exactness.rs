@@ -162,7 +162,10 @@ async fn what_is_chosen_at_consent_stands_on_the_owners_page_and_can_be_changed_
     let nothing = [("shown", kept.as_str()), ("may", "read"), ("until", "withdrawn")];
     browser.post(&path, &nothing).await.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose at least one device");
     let no_action = [("shown", kept.as_str()), ("device", &kept), ("until", "withdrawn")];
-    browser.post(&path, &no_action).await.says(StatusCode::UNPROCESSABLE_ENTITY, "Choose what the app may do");
+    browser
+        .post(&path, &no_action)
+        .await
+        .says(StatusCode::UNPROCESSABLE_ENTITY, "Choose what the app may do");
     let as_it_is = [&fields[..6], &[("until", "as-it-is")]].concat();
     browser.post(&path, &as_it_is).await.says(StatusCode::BAD_REQUEST, "malformed");
     let forged = [("csrf", "wrong"), ("shown", kept.as_str())];
@@ -174,7 +177,8 @@ async fn what_is_chosen_at_consent_stands_on_the_owners_page_and_can_be_changed_
     browser.get("/account").await.says(StatusCode::OK, "<small>average over 15 minutes</small>");
 
     let heater = format!("{kept} c/heater");
-    let more = [&fields[..], &[("channel", heater.as_str()), ("future", "yes"), ("share_names", "yes")]].concat();
+    let more =
+        [&fields[..], &[("channel", heater.as_str()), ("future", "yes"), ("share_names", "yes")]].concat();
     let more: Vec<_> =
         more.iter().map(|field| if field.0 == "until" { ("until", "week") } else { *field }).collect();
     assert_eq!(browser.post(&path, &more).await.location(), "/account?changed");

@@ -6,9 +6,9 @@ use oauth_wire::{Channel, Direction};
 
 use crate::flows::exactness::{Exactness, offers};
 use crate::http::pages::exactness::{self, About};
-use crate::http::pages::views::*;
 use crate::http::pages::language::{ALL, Reader};
 use crate::http::pages::qr::Qr;
+use crate::http::pages::views::*;
 use crate::http::pages::words::{GERMAN, Words};
 
 fn channel(name: &str, direction: Direction, title: &str, unit: Option<&str>) -> Channel {
@@ -47,13 +47,8 @@ fn select(w: &Words, id: String, key: &str, channel: &Channel, now: &str) -> Vie
 }
 
 fn later(w: &Words, id: &str) -> ViewSelect {
-    let about = About {
-        id: id.into(),
-        key: "later",
-        label: w.how_exactly_later.into(),
-        unit: None,
-        wish: true,
-    };
+    let about =
+        About { id: id.into(), key: "later", label: w.how_exactly_later.into(), unit: None, wish: true };
     exactness::select_later(w, about, &Exactness::default(), &Exactness::default())
 }
 
@@ -122,7 +117,12 @@ fn terms(w: &Words, devices: Vec<OfferedDevice>) -> Terms {
     }
 }
 
-fn consent(w: &'static Words, verified: bool, devices: Vec<OfferedDevice>, problem: Option<&'static str>) -> String {
+fn consent(
+    w: &'static Words,
+    verified: bool,
+    devices: Vec<OfferedDevice>,
+    problem: Option<&'static str>,
+) -> String {
     Consent {
         w,
         frame: signed_in(w),
@@ -281,9 +281,7 @@ fn login(w: &'static Words, heading: &'static str, lead: &'static str, problem: 
 }
 
 fn code(w: &'static Words, problem: Option<&'static str>) -> String {
-    ClaimCode { w, frame: signed_in(w), csrf: "token", action: "/r/x".into(), problem }
-        .render()
-        .unwrap()
+    ClaimCode { w, frame: signed_in(w), csrf: "token", action: "/r/x".into(), problem }.render().unwrap()
 }
 
 fn over(w: &'static Words, heading: &str, text: &'static str, good: bool) -> String {
@@ -336,7 +334,12 @@ fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
         ("declined", over(w, w.declined_heading, w.declined_text, false)),
         (
             "consent",
-            consent(w, true, vec![offered(w, "a", "Kitchen", true), offered(w, "b", "Thermostat T1", false)], None),
+            consent(
+                w,
+                true,
+                vec![offered(w, "a", "Kitchen", true), offered(w, "b", "Thermostat T1", false)],
+                None,
+            ),
         ),
         (
             "consent-unverified",
@@ -351,13 +354,21 @@ fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
         ("handover", handover(w)),
         (
             "transfer",
-            AskTransfer { w, frame: signed_in(w), csrf: "token", title: "Kitchen", action: "/account/x".into() }
-                .render()
-                .unwrap(),
+            AskTransfer {
+                w,
+                frame: signed_in(w),
+                csrf: "token",
+                title: "Kitchen",
+                action: "/account/x".into(),
+            }
+            .render()
+            .unwrap(),
         ),
         (
             "delete",
-            Delete { w, frame: signed_in(w), csrf: "token", problem: Some(w.delete_not_sure) }.render().unwrap(),
+            Delete { w, frame: signed_in(w), csrf: "token", problem: Some(w.delete_not_sure) }
+                .render()
+                .unwrap(),
         ),
         (
             "release",

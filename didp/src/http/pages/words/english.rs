@@ -173,7 +173,9 @@ pub(in super::super) static ENGLISH: Words = Words {
     recent: "Recently",
     all_activity: "All activity, with logins",
     activity_title: "Activity",
-    activity_lead: Sentence("The last {} days. Nothing that your devices measured, and no addresses: those are not kept."),
+    activity_lead: Sentence(
+        "The last {} days. Nothing that your devices measured, and no addresses: those are not kept.",
+    ),
     older: "Older",
     my_account: "My account",
     one_other_login: "You are logged in in one other browser.",

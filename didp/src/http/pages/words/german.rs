@@ -9,9 +9,7 @@ pub(in super::super) static GERMAN: Words = Words {
     languages: "Sprache",
     date: [". ", " "],
     decimal: ",",
-    months: [
-        "Jan.", "Feb.", "März", "April", "Mai", "Juni", "Juli", "Aug.", "Sept.", "Okt.", "Nov.", "Dez.",
-    ],
+    months: ["Jan.", "Feb.", "März", "April", "Mai", "Juni", "Juli", "Aug.", "Sept.", "Okt.", "Nov.", "Dez."],
     brand: "OAuthing",
     skip: "Zum Inhalt springen",
     footer: "Deine Geräte hören auf dich. Diese Seite speichert keinen Namen, keine E-Mail-Adresse und keine Daten deiner Geräte.",

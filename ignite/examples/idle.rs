@@ -20,7 +20,7 @@ use ignite::launcher::wire::{Answer, Ready, Request, Verb};
 use mqtt_wire::{Version, frame_len};
 use others::{Running, bearer};
 use pcm_wire::Preamble;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -54,9 +54,16 @@ async fn main() {
 }
 
 async fn measure(arguments: &Arguments) {
-    let files = 4 * arguments.connections as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) })
-        .expect("more file descriptors are needed; try as root");
+    // The gateway has two for each connection, and one for each owner.
+    let files = arguments.connections as u64 * 5 / 2 + 500;
+    let granted = getrlimit(Resource::Nofile).maximum;
+    if granted.is_some_and(|granted| granted < files) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) }).unwrap_or_else(
+            |error| panic!("{files} file descriptors a process are needed, {granted:?} granted: {error}"),
+        );
+    } else {
+        setrlimit(Resource::Nofile, Rlimit { current: granted, maximum: granted }).unwrap();
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut others = Command::new(std::env::current_exe().unwrap());
     others.arg("--others").arg(dir.path()).stdout(Stdio::piped());

@@ -61,8 +61,24 @@ const NEVER: i64 = i64::MAX;
 struct Link {
     ready: Ready,
     control: Control,
-    /// What the PCM has.
-    list: GrantList,
+    has: Kept,
+}
+
+/// The grants that a PCM has, as small as they can be kept: there is one for each owner, and they are rarely looked at.
+struct Kept {
+    rev: i64,
+    json: Box<[u8]>,
+}
+
+impl Kept {
+    fn of(list: &GrantList) -> Result<Self, Cause> {
+        let json = serde_json::to_vec(list).map_err(|_| Cause::PcmUnavailable)?;
+        Ok(Self { rev: list.rev, json: json.into_boxed_slice() })
+    }
+
+    fn list(&self) -> Result<GrantList, Cause> {
+        serde_json::from_slice(&self.json).map_err(|_| Cause::PcmUnavailable)
+    }
 }
 
 impl Owners {
@@ -91,7 +107,7 @@ impl Owners {
         for _attempt in ["as known", "anew, if that PCM died"] {
             let mut link = owner.link.lock().await;
             let known =
-                link.as_ref().is_some_and(|link| link.list.rev == grant.rev && link.control.is_alive());
+                link.as_ref().is_some_and(|link| link.has.rev == grant.rev && link.control.is_alive());
             if !known || self.is_overdue(&id) {
                 let mut list = current_grants(gateway, didp, &id).await?;
                 list.state_share =
@@ -158,11 +174,12 @@ impl Owners {
         let Some(owner) = self.lock().get(id).cloned() else { return Ok(()) };
         let mut link = owner.link.lock().await;
         let Some(known) = link.as_ref() else { return Ok(()) };
-        let list = without_ended(known.list.clone(), gateway.clock.now());
+        let before = known.has.list()?;
+        let list = without_ended(before.clone(), gateway.clock.now());
         let has = |list: &GrantList, sid: &str| list.grants.iter().any(|entry| entry.sid == sid);
         for live in gateway.sessions.of_owner(id) {
             // A grant that is newer than the list is none of those that ended.
-            if has(&known.list, &live.sid) && !has(&list, &live.sid) {
+            if has(&before, &live.sid) && !has(&list, &live.sid) {
                 live.end(Cause::Revoked);
             }
         }
@@ -216,15 +233,16 @@ impl Owners {
         mut list: GrantList,
     ) -> Result<(), Cause> {
         let grants = Verb::Grants(pcm_grants(&list, &gateway.keys));
-        let share_known = link.as_ref().and_then(|link| link.list.state_share.clone());
-        list.state_share = list.state_share.or(share_known);
+        if let (None, Some(known)) = (&list.state_share, &*link) {
+            list.state_share = known.has.list()?.state_share;
+        }
         let next_end = list.grants.iter().filter_map(|entry| entry.exp).min().unwrap_or(NEVER);
         let told = match link {
             Some(known) => known.control.call(grants.clone(), PCM_LIMIT).await,
             None => Err(std::io::ErrorKind::NotConnected.into()),
         };
         if let (Some(known), Ok(())) = (&mut *link, &told) {
-            known.list = list;
+            known.has = Kept::of(&list)?;
         } else {
             if let (Some(_), Err(error)) = (&*link, told) {
                 tracing::info!(event = "pcm_control_lost", %error);
@@ -245,7 +263,7 @@ impl Owners {
             sleep(wait).await;
             let ready = self.ensure(&owner.name).await?;
             match introduce(&ready, claim.clone(), grants.clone()).await {
-                Ok(control) => return Ok(Link { ready, control, list }),
+                Ok(control) => return Ok(Link { ready, control, has: Kept::of(&list)? }),
                 // Its own word: what it finds on disk is not this key's or not this PCM's.
                 Err((Asked::Claim, error)) if error.kind() == std::io::ErrorKind::Other => {
                     tracing::error!(event = "pcm_state_refused", name = %owner.name, %error);

@@ -9,6 +9,10 @@ use url::Url;
 
 use crate::upstream;
 
+pub use database::Database;
+
+mod database;
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,8 +30,11 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Directory with one key file for each purpose and key id; `didp keys init` makes it.
     pub keys_dir: PathBuf,
-    /// SQLite file; made if it is missing.
-    pub database: PathBuf,
+    /// Where everything is kept: a SQLite file of this process alone (made if it is missing), or `postgres://…`, which several
+    /// DIdPs share.
+    pub database: Database,
+    /// File with the password of a PostgreSQL database; white space around it is ignored. `PGPASSWORD` does as well.
+    pub database_password_file: Option<PathBuf>,
     /// What registration tells devices about this DIdP's MQTT over TLS.
     pub mqtt: MqttAddress,
     /// Gateways that may introspect.
@@ -273,7 +280,11 @@ impl Default for Limits {
 impl Config {
     /// Makes relative paths relative to the configuration's own folder.
     pub fn resolve(&mut self, folder: &Path) {
-        let mut paths = vec![&mut self.keys_dir, &mut self.database];
+        let mut paths = vec![&mut self.keys_dir];
+        paths.extend(self.database_password_file.iter_mut());
+        if let Database::File(file) = &mut self.database {
+            paths.push(file);
+        }
         if let Some(tls) = &mut self.tls {
             paths.extend([&mut tls.cert, &mut tls.key]);
         }

@@ -105,6 +105,11 @@ impl Keyring {
         &self.purposes[purpose as usize][0].1
     }
 
+    /// All keys of a purpose, the newest first.
+    pub fn keys(&self, purpose: Purpose) -> impl Iterator<Item = &Key> {
+        self.purposes[purpose as usize].iter().map(|(_, key)| key)
+    }
+
     /// The keyed hash of the concatenated `parts`, to be stored.
     pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> Mac {
         let (id, key) = &self.purposes[purpose as usize][0];

@@ -11,6 +11,7 @@ pub mod http;
 pub mod hub;
 pub mod keys;
 mod mqtt;
+pub mod peers;
 mod pins;
 pub mod state;
 pub mod store;
@@ -59,6 +60,7 @@ pub async fn serve(app: App, listeners: Listeners) {
     let limits = app.config.limits.clone();
     let admission = || Admission::new(limits.connections, limits.connections_per_address);
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
+    let meeting = tokio::spawn(peers::run(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();
     if let Some(listener) = listeners.http {
         accepting.spawn(service::http::serve_within(
@@ -81,9 +83,12 @@ pub async fn serve(app: App, listeners: Listeners) {
     if !shutdown.drain(Duration::from_secs(limits.drain)).await {
         tracing::warn!(event = "drain_deadline", "connections were cut");
     }
-    if let Err(error) = sweeping.await {
-        tracing::error!(event = "sweeper_failed", %error);
+    for (task, name) in [(sweeping, "sweeper"), (meeting, "peers")] {
+        if let Err(error) = task.await {
+            tracing::error!(event = "task_failed", name, %error);
+        }
     }
+    peers::leave(&app).await;
     app.store.close().await;
     tracing::info!(event = "stopped");
 }

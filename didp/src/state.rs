@@ -14,6 +14,7 @@ use crate::config::{Config, Mistake, Registrar};
 use crate::hashing::Hasher;
 use crate::hub::Hub;
 use crate::keys::Keyring;
+use crate::peers::Peers;
 use crate::pins;
 use crate::store::Store;
 use crate::throttle::Throttle;
@@ -42,8 +43,10 @@ pub struct App {
     pub hasher: Hasher,
     /// Counts failed logins, before any hashing.
     pub throttle: Arc<Throttle>,
-    /// Devices that are connected now.
+    /// Devices that are connected to this process now.
     pub hub: Arc<Hub>,
+    /// Other DIdPs on the same database.
+    pub peers: Arc<Peers>,
     /// Rises when an event for gateways was committed.
     pub events: Arc<watch::Sender<i64>>,
     /// Changes when a claim changed its state.
@@ -132,12 +135,15 @@ impl App {
     /// What cannot be opened is named.
     pub async fn open(config: Config, clock: Clock, shutdown: Shutdown) -> anyhow::Result<Self> {
         let parts = Parts::read(&config)?;
-        let store = Store::open(&config.database).await?;
+        let password = parts.database_password.as_ref().map(|password| password.as_str());
+        let store = Store::open(&config.database, password).await?;
         let head = store.events_head().await?;
+        let peers = Peers::new(store.join().await?);
         Ok(Self {
             hasher: Hasher::new(config.limits.hash_iterations, config.limits.hash_queue),
             throttle: Arc::new(Throttle::new(&config.limits)),
-            hub: Arc::default(),
+            hub: Arc::new(Hub::new(peers.first_connection(), store.is_shared())),
+            peers: Arc::new(peers),
             events: Arc::new(watch::Sender::new(head)),
             claims: Arc::new(watch::Sender::new(0)),
             keys: Arc::new(parts.keys),
@@ -167,6 +173,15 @@ impl App {
         format!("{}{path}", self.issuer_text())
     }
 
+    /// Wakes the streams of events, if there are some that they have not seen.
+    pub(crate) fn raise_events(&self, seq: i64) {
+        self.events.send_if_modified(|head| {
+            let rises = seq > *head;
+            *head = seq.max(*head);
+            rises
+        });
+    }
+
     /// The gateway with this name.
     pub fn gateway(&self, client_id: &str) -> Option<&Gateway> {
         self.gateways.iter().find(|gateway| gateway.client_id == client_id)
@@ -185,6 +200,7 @@ pub struct Parts {
     gateways: Vec<Gateway>,
     registrars: Vec<RegistrarToken>,
     mqtt: MqttEndpoint,
+    database_password: Option<Zeroizing<String>>,
 }
 
 impl Parts {
@@ -245,7 +261,11 @@ impl Parts {
             )
             .map_err(at("mqtt", 0, "spki_file"))?,
         };
-        Ok(Self { keys, upstreams, gateways, registrars, mqtt })
+        let database_password = match &config.database_password_file {
+            Some(file) => Some(secret(file).map_err(at("", 0, "database_password_file"))?),
+            None => None,
+        };
+        Ok(Self { keys, upstreams, gateways, registrars, mqtt, database_password })
     }
 }
 

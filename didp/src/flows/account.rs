@@ -13,6 +13,7 @@ use crate::flows::change::Change;
 use crate::flows::details;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, ownership};
+use crate::peers;
 use crate::state::App;
 use crate::store::{clients, grants, notices, ownerships, sessions};
 
@@ -63,11 +64,13 @@ pub struct DeviceView {
 pub async fn overview(app: &App, session: &Session) -> Result<Overview, Refusal> {
     let now = app.clock.now();
     let mut conn = app.store.read().await?;
-    let devices = ownerships::of_user(&mut conn, session.user)
-        .await?
+    let owned = ownerships::of_user(&mut conn, session.user).await?;
+    let ids: Vec<String> = owned.iter().map(|row| row.ownership.device.clone()).collect();
+    let online = peers::online(app, &mut conn, session.user, &ids).await?;
+    let devices = owned
         .into_iter()
         .map(|row| DeviceView {
-            online: app.hub.is_online(&row.ownership.device),
+            online: online.contains(&row.ownership.device),
             suspended: row.ownership.state == "suspended",
             id: row.ownership.id,
             name: row.ownership.name,

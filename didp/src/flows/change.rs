@@ -2,11 +2,11 @@
 //! claim pages) is woken only after the commit.
 
 use oauth_wire::EventKind;
-use sqlx::SqliteConnection;
 
 use crate::flows::Refusal;
+use crate::peers;
 use crate::state::App;
-use crate::store::{Conn, Tx, events, grants, users};
+use crate::store::{Conn, Tx, events, grants, replicas, users};
 
 /// A write transaction that remembers whom to wake.
 pub(crate) struct Change {
@@ -19,6 +19,17 @@ impl Change {
     /// Begins a write.
     pub(crate) async fn begin(app: &App) -> Result<Self, Refusal> {
         Ok(Self { tx: app.store.write().await?, seq: None, claims: false })
+    }
+
+    /// Begins a write that concerns one grant and its tokens. Others of its kind may run beside it, on other grants; not so one
+    /// that may make a claim complete, which concerns more.
+    pub(crate) async fn of_grant(app: &App, grant: &grants::Grant) -> Result<Self, Refusal> {
+        if grant.state == "pending" {
+            return Self::begin(app).await;
+        }
+        let mut tx = app.store.write_beside().await?;
+        grants::lock(&mut tx, grant.id).await?;
+        Ok(Self { tx, seq: None, claims: false })
     }
 
     /// The connection for the stores' functions.
@@ -67,7 +78,7 @@ impl Change {
         concerns: &str,
         now: i64,
     ) -> Result<(), Refusal> {
-        let conn: &mut SqliteConnection = &mut self.tx;
+        let conn: &mut Conn = &mut self.tx;
         let seq = events::insert(conn, gateway, kind_name(kind), sub, sid, now).await?;
         events::mark(conn, gateway, concerns, seq).await?;
         self.seq = Some(seq);
@@ -75,14 +86,15 @@ impl Change {
     }
 
     /// Commits, then wakes whoever waits for what changed.
-    pub(crate) async fn commit(self, app: &App) -> Result<(), Refusal> {
+    pub(crate) async fn commit(mut self, app: &App) -> Result<(), Refusal> {
+        if app.store.is_shared() {
+            for news in peers::news(self.seq, self.claims) {
+                replicas::notify(&mut self.tx, &news).await?;
+            }
+        }
         self.tx.commit().await?;
         if let Some(seq) = self.seq {
-            app.events.send_if_modified(|head| {
-                let rises = seq > *head;
-                *head = seq.max(*head);
-                rises
-            });
+            app.raise_events(seq);
         }
         if self.claims {
             app.claims.send_modify(|turn| *turn = turn.wrapping_add(1));

@@ -20,6 +20,7 @@ use crate::flows::ownership::{self, AFTERGLOW};
 use crate::flows::{Refusal, details, refuse};
 use crate::hub::ClaimMessage;
 use crate::keys::Purpose;
+use crate::peers;
 use crate::state::App;
 use crate::store::claims::{self, Claim, Taking};
 use crate::store::grants::{self, Grant};
@@ -186,18 +187,19 @@ pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> R
         Judged::NoMatch => Ok(Attempt::NoMatch),
         Judged::Exhausted(claim) => {
             tracing::warn!(event = "claim_window_exhausted");
-            app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+            peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
             Ok(Attempt::NoMatch)
         }
         Judged::Contested(claim) => {
             tracing::warn!(event = "claim_contested");
-            app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+            peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
             Ok(Attempt::Contested)
         }
         Judged::Taken { claim, ticket } => {
             if claim.state == "open" {
                 let seconds = app.config.lifetimes.claim_decision;
-                app.hub.send(&claim.device, claim.connection, ClaimMessage::Taken(seconds));
+                let message = ClaimMessage::Taken(seconds);
+                peers::tell(app, &claim.device, claim.connection, message).await;
             }
             Ok(Attempt::Matched { ticket })
         }
@@ -243,7 +245,7 @@ async fn judge(
     }
     let claim = claims::alive(change.conn(), &device.client_id)
         .await?
-        .filter(|claim| claim.deadline > now && app.hub.holds(&claim.device, claim.connection));
+        .filter(|claim| claim.deadline > now && peers::holds(app, &claim.device, claim.connection));
     let Some(claim) = claim else {
         if device.confirm == "press" {
             let until = now + app.config.lifetimes.claim_window;
@@ -432,7 +434,7 @@ async fn grant(
     claims::forget_waiting(change.conn(), &claim.device).await?;
     change.claim_changed();
     change.commit(app).await?;
-    if app.hub.send(&claim.device, claim.connection, ClaimMessage::Granted(code)) {
+    if peers::tell(app, &claim.device, claim.connection, ClaimMessage::Granted(code)).await {
         return Ok(ClaimState::Waiting);
     }
     let mut change = Change::begin(app).await?;
@@ -456,7 +458,7 @@ pub async fn decline(app: &App, session: &Session, ticket: &str) -> Result<Claim
     }
     ownership::roll_back(app, &mut change, &claim, "declined").await?;
     change.commit(app).await?;
-    app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+    peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
     Ok(ClaimState::Declined)
 }
 
@@ -503,7 +505,7 @@ pub(crate) async fn expire(app: &App, limit: i64) -> Result<usize, Refusal> {
     }
     change.commit(app).await?;
     for claim in &overdue {
-        app.hub.send(&claim.device, claim.connection, ClaimMessage::Expired);
+        peers::tell(app, &claim.device, claim.connection, ClaimMessage::Expired).await;
     }
     Ok(overdue.len())
 }
@@ -539,7 +541,7 @@ fn state_of(app: &App, claim: &Claim) -> ClaimState {
     let over = claim.deadline <= app.clock.now();
     match claim.state.as_str() {
         "taken" if over => ClaimState::Expired,
-        "taken" if !app.hub.holds(&claim.device, claim.connection) => ClaimState::Gone,
+        "taken" if !peers::holds(app, &claim.device, claim.connection) => ClaimState::Gone,
         "taken" if claim.accepted => ClaimState::Waiting,
         "taken" => ClaimState::Deciding,
         "granted" | "redeemed" if over => ClaimState::Expired,
@@ -576,9 +578,23 @@ pub(crate) fn is_challenge(text: &str) -> bool {
     secret::decode(text).is_some_and(|bytes| bytes.len() == 32)
 }
 
-/// How long an ended claim is still shown; used by the sweeper at start.
-pub(crate) async fn end_unserved(app: &App) -> Result<(), Refusal> {
+/// Ends the windows of devices that were connected to a replica that is gone; at start, to this one before it stopped.
+pub(crate) async fn end_unserved(app: &App, replica: i64) -> Result<(), Refusal> {
     let mut change = Change::begin(app).await?;
-    claims::end_unserved(change.conn(), app.clock.now() + AFTERGLOW).await?;
+    claims::end_unserved(change.conn(), replica, app.clock.now() + AFTERGLOW).await?;
+    change.claim_changed();
     change.commit(app).await
+}
+
+/// A code that another replica sent came when the device was just gone: nothing is left of the claim.
+pub(crate) async fn undelivered(app: &App, client_id: &str, connection: i64) -> Result<(), Refusal> {
+    let mut change = Change::begin(app).await?;
+    if let Some(claim) = claims::alive(change.conn(), client_id).await?
+        && claim.connection == connection
+        && claim.state == "granted"
+    {
+        ownership::roll_back(app, &mut change, &claim, "gone").await?;
+        change.commit(app).await?;
+    }
+    Ok(())
 }

@@ -8,7 +8,9 @@ use crate::flows::details::{self, Audience};
 use crate::flows::{Refusal, token};
 use crate::keys::Purpose;
 use crate::state::{App, Gateway};
-use crate::store::{clients, events, grants, tokens, users};
+use crate::store::grants::{self, Grant};
+use crate::store::judgement::{self, Judged};
+use crate::store::{events, tokens, users};
 
 /// Events that are read at once.
 const BATCH: i64 = 256;
@@ -26,75 +28,74 @@ pub fn gateway<'a>(app: &'a App, client_id: &str, secret: &str) -> Option<&'a Ga
 /// The store cannot answer; an unknown, ended or foreign token is no error but inactive.
 pub async fn introspect(app: &App, gateway: &Gateway, token: &str) -> Result<Introspection, Refusal> {
     for candidate in app.keys.candidates(Purpose::Token, &[token.as_bytes()]) {
-        let node = tokens::by_access(&mut *app.store.read().await?, candidate.as_bytes()).await?;
-        match node {
-            None => {}
-            Some(node) if node.state == "current" => return active(app, gateway, candidate.as_bytes()).await,
-            Some(node) if node.state == "fresh" => {
-                let mut change = Change::begin(app).await?;
-                // Judged again inside the transaction: it may have died, and it must not be used up by a wrong gateway.
-                let Some(node) = tokens::by_access(change.conn(), candidate.as_bytes()).await? else { break };
-                let Some(grant) = grants::get(change.conn(), node.grant_id).await? else { break };
-                let acceptable = grant.gateway == gateway.client_id && is_alive(app, &node, &grant);
-                if !acceptable {
-                    break;
-                }
-                token::used(app, &mut change, &node, &grant).await?;
-                change.commit(app).await?;
-                return active(app, gateway, candidate.as_bytes()).await;
+        let access = candidate.as_bytes();
+        let Some(judged) = judge(app, access).await? else { continue };
+        if judged.state == "fresh" {
+            if !use_fresh(app, gateway, access, &judged.grant).await? {
+                break;
             }
-            Some(_) => break,
+            let Some(judged) = judge(app, access).await? else { break };
+            return Ok(answer(app, gateway, judged));
         }
+        return Ok(answer(app, gateway, judged));
     }
     Ok(Introspection::INACTIVE)
 }
 
-fn is_alive(app: &App, node: &tokens::Node, grant: &grants::Grant) -> bool {
+async fn judge(app: &App, access: &[u8]) -> Result<Option<Judged>, Refusal> {
+    Ok(judgement::judge(&mut *app.store.read().await?, access).await?)
+}
+
+/// Uses a fresh token, if this gateway may. Judged again inside the transaction: it may have died, and it must not be used up by
+/// a wrong gateway.
+async fn use_fresh(app: &App, gateway: &Gateway, access: &[u8], grant: &Grant) -> Result<bool, Refusal> {
+    let mut change = Change::of_grant(app, grant).await?;
+    let Some(node) = tokens::by_access(change.conn(), access).await? else { return Ok(false) };
+    let Some(grant) = grants::get(change.conn(), node.grant_id).await? else { return Ok(false) };
+    if grant.gateway != gateway.client_id || !is_alive(app, &node.state, node.access_expires, &grant) {
+        return Ok(false);
+    }
+    token::used(app, &mut change, &node, &grant).await?;
+    change.commit(app).await?;
+    Ok(true)
+}
+
+fn is_alive(app: &App, state: &str, access_expires: Option<i64>, grant: &Grant) -> bool {
     let now = app.clock.now();
-    node.state != "dead"
-        && node.access_expires.is_some_and(|end| now < end)
+    state != "dead"
+        && access_expires.is_some_and(|end| now < end)
         && grant.expires_at.is_none_or(|end| now < end)
 }
 
-async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspection, Refusal> {
-    // One read transaction: what is granted and its `rev` must be of the same moment.
-    let mut reader = app.store.read().await?;
-    let mut conn = sqlx::Connection::begin(&mut *reader).await?;
-    let Some(node) = tokens::by_access(&mut conn, access).await? else { return Ok(Introspection::INACTIVE) };
-    let Some(grant) = grants::get(&mut conn, node.grant_id).await? else {
-        return Ok(Introspection::INACTIVE);
+fn answer(app: &App, gateway: &Gateway, judged: Judged) -> Introspection {
+    let Judged { state, access_expires, grant, disabled, pseudonym, devices } = judged;
+    let alive = is_alive(app, &state, access_expires, &grant) && state == "current" && !disabled;
+    let Some((sub, state_share, rev)) = pseudonym.filter(|_| alive && grant.gateway == gateway.client_id)
+    else {
+        return Introspection::INACTIVE;
     };
-    if grant.gateway != gateway.client_id || node.state != "current" || !is_alive(app, &node, &grant) {
-        return Ok(Introspection::INACTIVE);
-    }
-    if clients::get(&mut conn, &grant.client_id).await?.is_none_or(|client| client.disabled) {
-        return Ok(Introspection::INACTIVE);
-    }
-    let Some(pseudonym) = users::pseudonym(&mut conn, grant.user_id, &gateway.client_id).await? else {
-        return Ok(Introspection::INACTIVE);
-    };
-    let authorization_details = details::of_grant(&mut conn, &grant, Audience::Gateway).await?;
+    let authorization_details: Vec<_> =
+        devices.into_iter().map(|device| details::detail(&grant, device, Audience::Gateway)).collect();
     let label = match grant.is_device() {
         true => authorization_details.first().and_then(|detail| detail.identifier.clone()),
         false => None,
     };
     if grant.is_device() && label.is_none() {
-        return Ok(Introspection::INACTIVE);
+        return Introspection::INACTIVE;
     }
-    conn.commit().await?;
-    Ok(Introspection::Active(Box::new(ActiveToken {
+    Introspection::Active(Box::new(ActiveToken {
         active: True,
         iss: app.issuer_text().to_owned(),
-        sub: pseudonym.sub,
+        sub,
         aud: gateway.resource.clone(),
-        exp: node.access_expires.unwrap_or(0).min(grant.expires_at.unwrap_or(i64::MAX)),
+        exp: access_expires.unwrap_or(0).min(grant.expires_at.unwrap_or(i64::MAX)),
         scope: grant.scope.parse().unwrap_or(oauth_wire::Scope::EMPTY),
         authorization_details,
         sid: grant.sid,
-        rev: pseudonym.rev,
+        rev,
         label,
-        state_share: secret::encode(&pseudonym.state_share),
-    })))
+        state_share: secret::encode(&state_share),
+    }))
 }
 
 /// Every current grant of the owner with this pseudonym; an empty list for one that is unknown at this gateway.
@@ -103,9 +104,8 @@ async fn active(app: &App, gateway: &Gateway, access: &[u8]) -> Result<Introspec
 /// The store cannot answer.
 pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantList, Refusal> {
     let mut list = GrantList { sub: sub.to_owned(), rev: 0, grants: Vec::new(), state_share: None };
-    // One read transaction, as above.
-    let mut conn = app.store.read().await?;
-    let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
+    // One read transaction: what is granted and its `rev` must be of the same moment.
+    let mut snapshot = app.store.snapshot().await?;
     let Some(user) = users::by_pseudonym(&mut snapshot, &gateway.client_id, sub).await? else {
         return Ok(list);
     };
@@ -122,7 +122,7 @@ pub async fn grants_of(app: &App, gateway: &Gateway, sub: &str) -> Result<GrantL
             exp: grant.expires_at,
         });
     }
-    snapshot.commit().await?;
+    snapshot.end().await?;
     Ok(list)
 }
 

@@ -115,16 +115,15 @@ pub async fn register(
         draft.insert(app, &mut tx, registrar, hash.as_deref(), now).await?;
         answers.push(draft.answer(app, &client_id, now));
     }
-    if let Some(registrar) = registrar
-        && clients::count(&mut tx, &registrar.id).await? > registrar.quota
-    {
-        return refuse(OAuthErrorCode::AccessDenied, "the initial access token's quota is used up");
-    }
-    if registrar.is_none() && clients::count_unverified(&mut tx).await? > app.config.limits.unverified_apps {
-        return refuse(
-            OAuthErrorCode::AccessDenied,
-            "no place for another app without an initial access token",
-        );
+    let (quota, why) = match registrar {
+        Some(registrar) => (registrar.quota, "the initial access token's quota is used up"),
+        None => {
+            (app.config.limits.unverified_apps, "no place for another app without an initial access token")
+        }
+    };
+    let id = registrar.map(|registrar| registrar.id.as_str());
+    if fresh > 0 && clients::count(&mut tx, id, fresh).await? > quota {
+        return refuse(OAuthErrorCode::AccessDenied, why);
     }
     tx.commit().await?;
     tracing::info!(event = "clients_registered", count = fresh);
@@ -189,14 +188,14 @@ pub async fn delete(app: &App, client_id: &str, token: &str) -> Result<(), Refus
     use crate::store::grants;
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
-    managed(app, change.conn(), client_id, token).await?;
+    let client = managed(app, change.conn(), client_id, token).await?;
     if ownerships::of_device(change.conn(), client_id).await?.is_some() {
         return refuse(OAuthErrorCode::AccessDenied, "the device has an owner");
     }
     for grant in grants::of_client(change.conn(), client_id).await? {
         change.end_grant(&grant, now).await?;
     }
-    clients::delete(change.conn(), client_id).await?;
+    clients::delete(change.conn(), &client).await?;
     change.commit(app).await?;
     tracing::info!(event = "client_deleted");
     Ok(())

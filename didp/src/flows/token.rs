@@ -81,14 +81,17 @@ async fn present(
     resource: Option<&str>,
 ) -> Result<TokenResponse, Refusal> {
     // Anybody can send made-up handles; they must not queue for the writer, nor cost a hash.
-    if find(app, &mut *app.store.read().await?, handle).await?.is_none() {
+    let Some((_, known)) = find(app, &mut *app.store.read().await?, handle).await? else {
         return invalid_grant();
-    }
+    };
     // Hashing the renewed secret is slow, so it is done before the writer is held.
     let renewed =
         if proof.is_some() && client.is_device() { Some(renewed_secret(app, handle).await?) } else { None };
     let now = app.clock.now();
-    let mut change = Change::begin(app).await?;
+    let mut change = match &proof {
+        Some(_) => Change::begin(app).await?,
+        None => Change::of_grant(app, &known).await?,
+    };
     let Some((node, grant)) = find(app, change.conn(), handle).await? else { return invalid_grant() };
     if grant.client_id != client.client_id || node.challenge.is_some() != proof.is_some() {
         return invalid_grant();
@@ -128,12 +131,17 @@ async fn present(
         }
     }
 
-    if node.state == "fresh" {
+    let first_use = node.state == "fresh";
+    if first_use {
         used(app, &mut change, &node, &grant).await?;
     }
     if proof.is_some() {
         redeemed(app, &mut change, &node, &grant, renewed.as_ref()).await?;
     }
+    if !first_use {
+        make_room(&mut change, &grant).await?;
+    }
+    tokens::note_presented(change.conn(), node.id, now).await?;
     let response = mint(app, &mut change, &node, &grant, renewed.map(|(secret, _)| secret)).await?;
     change.commit(app).await?;
     Ok(response)
@@ -142,10 +150,8 @@ async fn present(
 /// The node of a handle with its grant.
 async fn find(app: &App, conn: &mut Conn, handle: &str) -> Result<Option<(Node, Grant)>, Refusal> {
     for candidate in app.keys.candidates(Purpose::Token, &[handle.as_bytes()]) {
-        if let Some(node) = tokens::by_handle(conn, candidate.as_bytes()).await?
-            && let Some(grant) = grants::get(conn, node.grant_id).await?
-        {
-            return Ok(Some((node, grant)));
+        if let Some(found) = tokens::with_grant(conn, candidate.as_bytes()).await? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
@@ -199,6 +205,15 @@ async fn redeemed(
     Ok(())
 }
 
+/// Evicts the oldest fresh siblings, so that one more has a place.
+async fn make_room(change: &mut Change, grant: &Grant) -> Result<(), Refusal> {
+    let fresh = tokens::fresh(change.conn(), grant.id).await?;
+    for oldest in fresh.iter().take((fresh.len() + 1).saturating_sub(SIBLINGS)) {
+        tokens::kill(change.conn(), *oldest).await?;
+    }
+    Ok(())
+}
+
 async fn mint(
     app: &App,
     change: &mut Change,
@@ -218,11 +233,6 @@ async fn mint(
         return invalid_grant();
     }
     let access_expires = (now + access_life).min(grant_ends);
-    let fresh = tokens::fresh(change.conn(), grant.id).await?;
-    for oldest in fresh.iter().take((fresh.len() + 1).saturating_sub(SIBLINGS)) {
-        tokens::kill(change.conn(), *oldest).await?;
-    }
-    tokens::note_presented(change.conn(), parent.id, now).await?;
     let access_token = format!("{}.{}", app.config.tag, secret::random_token::<32>());
     let refresh_token = secret::random_token::<32>();
     let access = app.keys.mac(Purpose::Token, &[access_token.as_bytes()]);

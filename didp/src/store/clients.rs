@@ -1,8 +1,9 @@
 //! OAuth clients: devices and apps alike, with what registration knows of a device.
 
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::Conn;
+use super::sql::{query, query_as, query_scalar};
 
 /// A registered client.
 #[derive(Debug, Clone, FromRow)]
@@ -80,9 +81,9 @@ pub struct NewClient<'a> {
 
 /// Inserts a client.
 pub async fn insert(conn: &mut Conn, client: &NewClient<'_>) -> sqlx::Result<()> {
-    sqlx::query(
+    query(
         "INSERT INTO clients (client_id, kind, auth_method, secret, name, metadata, registrar, registration_token,
-             idempotency, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             idempotency, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(client.client_id)
     .bind(client.kind)
@@ -107,7 +108,7 @@ pub async fn insert_device(
     confirm: &str,
     channels: &str,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO devices (client_id, code, confirm, channels) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO devices (client_id, code, confirm, channels) VALUES ($1, $2, $3, $4)")
         .bind(client_id)
         .bind(code)
         .bind(confirm)
@@ -119,54 +120,55 @@ pub async fn insert_device(
 
 /// The client of this id.
 pub async fn get(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Client>> {
-    sqlx::query_as("SELECT * FROM clients WHERE client_id = ?").bind(client_id).fetch_optional(conn).await
+    query_as("SELECT * FROM clients WHERE client_id = $1").bind(client_id).fetch_optional(conn).await
 }
 
 /// The client that was registered with this idempotency key.
 pub async fn by_idempotency(conn: &mut Conn, key: &[u8]) -> sqlx::Result<Option<Client>> {
-    sqlx::query_as("SELECT * FROM clients WHERE idempotency = ?").bind(key).fetch_optional(conn).await
+    query_as("SELECT * FROM clients WHERE idempotency = $1").bind(key).fetch_optional(conn).await
 }
 
 /// What a device can tell and do: a JSON array of channels.
 pub async fn channels(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("SELECT channels FROM devices WHERE client_id = ?")
+    query_scalar("SELECT channels FROM devices WHERE client_id = $1")
         .bind(client_id)
         .fetch_optional(conn)
         .await
 }
 
-/// How many clients this registrar has.
-pub async fn count(conn: &mut Conn, registrar: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT count(*) FROM clients WHERE registrar = ?")
-        .bind(registrar)
-        .fetch_one(conn)
-        .await
+/// Counts `more` clients for a registrar (apps that registered without a token, if it is none); how many it has now. Others that
+/// register for the same one wait from here to the commit.
+pub async fn count(conn: &mut Conn, registrar: Option<&str>, more: i64) -> sqlx::Result<i64> {
+    query_scalar(
+        "INSERT INTO registrars (id, clients) VALUES ($1, $2)
+         ON CONFLICT (id) DO UPDATE SET clients = registrars.clients + excluded.clients RETURNING clients",
+    )
+    .bind(registrar.unwrap_or_default())
+    .bind(more)
+    .fetch_one(conn)
+    .await
 }
 
-/// How many apps registered without a token.
-pub async fn count_unverified(conn: &mut Conn) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT count(*) FROM clients WHERE registrar IS NULL").fetch_one(conn).await
-}
-
-const UNUSED: &str = "SELECT client_id FROM clients c WHERE registrar IS NULL AND created_at <= ?
-     AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.client_id = c.client_id) LIMIT ?";
+const UNUSED: &str = "SELECT client_id FROM clients c WHERE registrar IS NULL AND created_at <= $1
+     AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.client_id = c.client_id) LIMIT $2";
 
 /// True if an app that registered without a token until then has no grant.
 pub async fn has_unused(conn: &mut Conn, until: i64) -> sqlx::Result<bool> {
-    let found: Option<String> = sqlx::query_scalar(UNUSED).bind(until).bind(1).fetch_optional(conn).await?;
+    let found: Option<String> = query_scalar(UNUSED).bind(until).bind(1).fetch_optional(conn).await?;
     Ok(found.is_some())
 }
 
 /// Deletes apps that registered without a token until then and have no grant, up to `limit`.
 pub async fn delete_unused(conn: &mut Conn, until: i64, limit: i64) -> sqlx::Result<()> {
     let sql = format!("DELETE FROM clients WHERE client_id IN ({UNUSED})");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(until).bind(limit).execute(conn).await?;
+    let deleted = query(AssertSqlSafe(sql)).bind(until).bind(limit).execute(conn).await?;
+    count(conn, None, -i64::try_from(deleted).unwrap_or(0)).await?;
     Ok(())
 }
 
 /// True if this is the client's registration access token, and the client was never claimed.
 pub async fn has_registration_token(conn: &mut Conn, client_id: &str, token: &[u8]) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT count(*) > 0 FROM clients WHERE client_id = ? AND registration_token = ?")
+    query_scalar("SELECT count(*) > 0 FROM clients WHERE client_id = $1 AND registration_token = $2")
         .bind(client_id)
         .bind(token)
         .fetch_one(conn)
@@ -175,7 +177,7 @@ pub async fn has_registration_token(conn: &mut Conn, client_id: &str, token: &[u
 
 /// Takes the registration access token away for good.
 pub async fn end_registration(conn: &mut Conn, client_id: &str) -> sqlx::Result<()> {
-    sqlx::query("UPDATE clients SET registration_token = NULL WHERE client_id = ?")
+    query("UPDATE clients SET registration_token = NULL WHERE client_id = $1")
         .bind(client_id)
         .execute(conn)
         .await?;
@@ -184,7 +186,7 @@ pub async fn end_registration(conn: &mut Conn, client_id: &str) -> sqlx::Result<
 
 /// Replaces the name and the metadata.
 pub async fn update(conn: &mut Conn, client_id: &str, name: &str, metadata: &str) -> sqlx::Result<()> {
-    sqlx::query("UPDATE clients SET name = ?, metadata = ? WHERE client_id = ?")
+    query("UPDATE clients SET name = $1, metadata = $2 WHERE client_id = $3")
         .bind(name)
         .bind(metadata)
         .bind(client_id)
@@ -200,7 +202,7 @@ pub async fn update_device(
     confirm: &str,
     channels: &str,
 ) -> sqlx::Result<()> {
-    sqlx::query("UPDATE devices SET confirm = ?, channels = ? WHERE client_id = ?")
+    query("UPDATE devices SET confirm = $1, channels = $2 WHERE client_id = $3")
         .bind(confirm)
         .bind(channels)
         .bind(client_id)
@@ -210,14 +212,18 @@ pub async fn update_device(
 }
 
 /// Deletes a client with everything that hangs on it.
-pub async fn delete(conn: &mut Conn, client_id: &str) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM clients WHERE client_id = ?").bind(client_id).execute(conn).await?;
+pub async fn delete(conn: &mut Conn, client: &Client) -> sqlx::Result<()> {
+    let deleted =
+        query("DELETE FROM clients WHERE client_id = $1").bind(&client.client_id).execute(conn).await?;
+    if deleted > 0 {
+        count(conn, client.registrar.as_deref(), -1).await?;
+    }
     Ok(())
 }
 
 /// Sets the secret that a claim gave; both are valid until the new one is used.
 pub async fn renew_secret(conn: &mut Conn, client_id: &str, phc: &str) -> sqlx::Result<()> {
-    sqlx::query("UPDATE clients SET renewed_secret = ? WHERE client_id = ?")
+    query("UPDATE clients SET renewed_secret = $1 WHERE client_id = $2")
         .bind(phc)
         .bind(client_id)
         .execute(conn)
@@ -228,23 +234,23 @@ pub async fn renew_secret(conn: &mut Conn, client_id: &str, phc: &str) -> sqlx::
 /// Puts `phc` in the secret's place if the row still holds `before` as secret or renewed secret; a renewed one leaves no
 /// other behind.
 pub async fn settle_secret(conn: &mut Conn, client_id: &str, before: &str, phc: &str) -> sqlx::Result<bool> {
-    let done = sqlx::query(
-        "UPDATE clients SET secret = ?1, renewed_secret = CASE WHEN renewed_secret = ?2 THEN NULL ELSE renewed_secret END
-         WHERE client_id = ?3 AND (secret = ?2 OR renewed_secret = ?2)",
+    let done = query(
+        "UPDATE clients SET secret = $1, renewed_secret = CASE WHEN renewed_secret = $2 THEN NULL ELSE renewed_secret END
+         WHERE client_id = $3 AND (secret = $2 OR renewed_secret = $2)",
     )
     .bind(phc)
     .bind(before)
     .bind(client_id)
     .execute(conn)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done > 0)
 }
 
 /// The device of this id.
 pub async fn device(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Device>> {
-    sqlx::query_as(
+    query_as(
         "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
-         WHERE d.client_id = ? AND c.disabled = 0",
+         WHERE d.client_id = $1 AND NOT c.disabled",
     )
     .bind(client_id)
     .fetch_optional(conn)
@@ -253,10 +259,10 @@ pub async fn device(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Dev
 
 /// The device whose printed code has this hash, unless it was handed over with another one.
 pub async fn device_by_code(conn: &mut Conn, code: &[u8], now: i64) -> sqlx::Result<Option<Device>> {
-    sqlx::query_as(
+    query_as(
         "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
-         WHERE d.code = ? AND c.disabled = 0
-         AND NOT EXISTS (SELECT 1 FROM transfers t WHERE t.device = d.client_id AND t.until > ?)",
+         WHERE d.code = $1 AND NOT c.disabled
+         AND NOT EXISTS (SELECT 1 FROM transfers t WHERE t.device = d.client_id AND t.until > $2)",
     )
     .bind(code)
     .bind(now)

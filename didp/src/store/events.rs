@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Conn;
+use super::sql::{query, query_as, query_scalar};
 
 /// One stored event.
 #[derive(Debug, Clone, FromRow)]
@@ -19,14 +20,11 @@ pub struct StoredEvent {
 
 /// Number of the last event; 0 if there never was one.
 pub async fn head(conn: &mut Conn) -> sqlx::Result<i64> {
-    // The autoincrement counter stands even when the sweeper has taken all rows.
-    let head: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        .fetch_optional(conn)
-        .await?;
-    Ok(head.unwrap_or(0))
+    query_scalar("SELECT seq FROM event_head").fetch_one(conn).await
 }
 
-/// Adds an event and writes its number to the owner's pseudonym; the number.
+/// Adds an event; its number. The numbers have no gap and rise in the order of the commits, because whoever took one keeps
+/// all others waiting until its commit: so a stream that has seen one has seen all before it.
 pub async fn insert(
     conn: &mut Conn,
     gateway: &str,
@@ -35,21 +33,22 @@ pub async fn insert(
     sid: Option<&str>,
     at: i64,
 ) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "INSERT INTO events (gateway, kind, sub, sid, at) VALUES (?, ?, ?, ?, ?) RETURNING seq",
-    )
-    .bind(gateway)
-    .bind(kind)
-    .bind(sub)
-    .bind(sid)
-    .bind(at)
-    .fetch_one(conn)
-    .await
+    let seq: i64 = query_scalar("UPDATE event_head SET seq = seq + 1 RETURNING seq").fetch_one(conn).await?;
+    query("INSERT INTO events (seq, gateway, kind, sub, sid, at) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(seq)
+        .bind(gateway)
+        .bind(kind)
+        .bind(sub)
+        .bind(sid)
+        .bind(at)
+        .execute(conn)
+        .await?;
+    Ok(seq)
 }
 
 /// Writes the number of the last event to a pseudonym.
 pub async fn mark(conn: &mut Conn, gateway: &str, sub: &str, seq: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE pseudonyms SET rev = ? WHERE gateway = ? AND sub = ?")
+    query("UPDATE pseudonyms SET rev = $1 WHERE gateway = $2 AND sub = $3")
         .bind(seq)
         .bind(gateway)
         .bind(sub)
@@ -64,18 +63,16 @@ pub async fn reaches_back_to(conn: &mut Conn, seq: i64) -> sqlx::Result<bool> {
     if seq < 0 || seq > head {
         return Ok(false);
     }
-    let oldest: Option<i64> = sqlx::query_scalar("SELECT min(seq) FROM events").fetch_one(conn).await?;
+    let oldest: Option<i64> = query_scalar("SELECT min(seq) FROM events").fetch_one(conn).await?;
     Ok(oldest.unwrap_or(head + 1) <= seq + 1)
 }
 
 /// Events for `gateway` after `seq`, oldest first, at most `limit`.
 pub async fn after(conn: &mut Conn, gateway: &str, seq: i64, limit: i64) -> sqlx::Result<Vec<StoredEvent>> {
-    sqlx::query_as(
-        "SELECT seq, kind, sub, sid FROM events WHERE gateway = ? AND seq > ? ORDER BY seq LIMIT ?",
-    )
-    .bind(gateway)
-    .bind(seq)
-    .bind(limit)
-    .fetch_all(conn)
-    .await
+    query_as("SELECT seq, kind, sub, sid FROM events WHERE gateway = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        .bind(gateway)
+        .bind(seq)
+        .bind(limit)
+        .fetch_all(conn)
+        .await
 }

@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Conn;
+use super::sql::{Dialect, query, query_as, query_scalar};
 
 /// One grant.
 #[derive(Debug, Clone, FromRow)]
@@ -84,10 +85,10 @@ pub struct GrantedDevice {
 
 /// Inserts a grant; its number.
 pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
+    query_scalar(
         "INSERT INTO grants (public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names,
              channels, created_at, expires_at, future_view, asked)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING id",
     )
     .bind(&grant.public_id)
     .bind(&grant.sid)
@@ -110,12 +111,25 @@ pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {
 
 /// The grant of this number.
 pub async fn get(conn: &mut Conn, id: i64) -> sqlx::Result<Option<Grant>> {
-    sqlx::query_as("SELECT * FROM grants WHERE id = ?").bind(id).fetch_optional(conn).await
+    query_as("SELECT * FROM grants WHERE id = $1").bind(id).fetch_optional(conn).await
+}
+
+/// Keeps others that write beside this one off the grant until the commit.
+pub async fn lock(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
+    match conn.dialect() {
+        // Nobody writes beside it.
+        Dialect::Sqlite => Ok(()),
+        Dialect::Postgres => query("SELECT 1 FROM grants WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(id)
+            .execute(conn)
+            .await
+            .map(drop),
+    }
 }
 
 /// The device's own grant.
 pub async fn of_device(conn: &mut Conn, device: &str) -> sqlx::Result<Option<Grant>> {
-    sqlx::query_as("SELECT * FROM grants WHERE client_id = ? AND kind = 'device'")
+    query_as("SELECT * FROM grants WHERE client_id = $1 AND kind = 'device'")
         .bind(device)
         .fetch_optional(conn)
         .await
@@ -123,8 +137,8 @@ pub async fn of_device(conn: &mut Conn, device: &str) -> sqlx::Result<Option<Gra
 
 /// An app's grant of this owner by its page id.
 pub async fn app_of_user(conn: &mut Conn, user: i64, public_id: &str) -> sqlx::Result<Option<Grant>> {
-    sqlx::query_as(
-        "SELECT * FROM grants WHERE user_id = ? AND public_id = ? AND kind = 'app' AND state = 'active'",
+    query_as(
+        "SELECT * FROM grants WHERE user_id = $1 AND public_id = $2 AND kind = 'app' AND state = 'active'",
     )
     .bind(user)
     .bind(public_id)
@@ -134,9 +148,9 @@ pub async fn app_of_user(conn: &mut Conn, user: i64, public_id: &str) -> sqlx::R
 
 /// An owner's current grants at one gateway, devices' and apps' alike.
 pub async fn of_user_at(conn: &mut Conn, user: i64, gateway: &str, now: i64) -> sqlx::Result<Vec<Grant>> {
-    sqlx::query_as(
-        "SELECT * FROM grants WHERE user_id = ? AND gateway = ? AND state = 'active'
-         AND (expires_at IS NULL OR expires_at > ?) ORDER BY id",
+    query_as(
+        "SELECT * FROM grants WHERE user_id = $1 AND gateway = $2 AND state = 'active'
+         AND (expires_at IS NULL OR expires_at > $3) ORDER BY id",
     )
     .bind(user)
     .bind(gateway)
@@ -147,9 +161,9 @@ pub async fn of_user_at(conn: &mut Conn, user: i64, gateway: &str, now: i64) -> 
 
 /// An owner's current grants to apps, newest first.
 pub async fn apps_of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<Grant>> {
-    sqlx::query_as(
-        "SELECT * FROM grants WHERE user_id = ? AND kind = 'app' AND state = 'active'
-         AND (expires_at IS NULL OR expires_at > ?) ORDER BY id DESC",
+    query_as(
+        "SELECT * FROM grants WHERE user_id = $1 AND kind = 'app' AND state = 'active'
+         AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC",
     )
     .bind(user)
     .bind(now)
@@ -159,7 +173,7 @@ pub async fn apps_of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<
 
 /// An owner's grants to apps that later devices join.
 pub async fn joining(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<Grant>> {
-    sqlx::query_as("SELECT * FROM grants WHERE user_id = ? AND kind = 'app' AND future = 1")
+    query_as("SELECT * FROM grants WHERE user_id = $1 AND kind = 'app' AND future")
         .bind(user)
         .fetch_all(conn)
         .await
@@ -167,16 +181,16 @@ pub async fn joining(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<Grant>> {
 
 /// Marks a grant as active; false if it was already.
 pub async fn activate(conn: &mut Conn, id: i64) -> sqlx::Result<bool> {
-    let done = sqlx::query("UPDATE grants SET state = 'active' WHERE id = ? AND state = 'pending'")
+    let done = query("UPDATE grants SET state = 'active' WHERE id = $1 AND state = 'pending'")
         .bind(id)
         .execute(conn)
         .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done > 0)
 }
 
 /// Ends a grant with its tokens.
 pub async fn delete(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM grants WHERE id = ?").bind(id).execute(conn).await?;
+    query("DELETE FROM grants WHERE id = $1").bind(id).execute(conn).await?;
     Ok(())
 }
 
@@ -188,9 +202,9 @@ pub async fn add_device(
     reference: &str,
     chosen: &Chosen,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    query(
         "INSERT INTO grant_devices (grant_id, device, reference, channels, commands, views)
-         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (grant_id, device) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (grant_id, device) DO NOTHING",
     )
     .bind(grant)
     .bind(device)
@@ -205,8 +219,8 @@ pub async fn add_device(
 
 /// Replaces what was chosen of a device that is in a grant.
 pub async fn choose(conn: &mut Conn, grant: i64, device: &str, chosen: &Chosen) -> sqlx::Result<()> {
-    sqlx::query(
-        "UPDATE grant_devices SET channels = ?, commands = ?, views = ? WHERE grant_id = ? AND device = ?",
+    query(
+        "UPDATE grant_devices SET channels = $1, commands = $2, views = $3 WHERE grant_id = $4 AND device = $5",
     )
     .bind(&chosen.channels)
     .bind(&chosen.commands)
@@ -220,7 +234,7 @@ pub async fn choose(conn: &mut Conn, grant: i64, device: &str, chosen: &Chosen) 
 
 /// Takes a device out of one grant.
 pub async fn drop_device(conn: &mut Conn, grant: i64, device: &str) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM grant_devices WHERE grant_id = ? AND device = ?")
+    query("DELETE FROM grant_devices WHERE grant_id = $1 AND device = $2")
         .bind(grant)
         .bind(device)
         .execute(conn)
@@ -231,7 +245,7 @@ pub async fn drop_device(conn: &mut Conn, grant: i64, device: &str) -> sqlx::Res
 /// Replaces the terms of a grant, but not what was chosen of its devices: scope, devices that join, names, end. Tokens that were
 /// to end with it end at `tokens_end` then.
 pub async fn set_terms(conn: &mut Conn, grant: &Grant, tokens_end: i64) -> sqlx::Result<()> {
-    sqlx::query(
+    query(
         "UPDATE tokens SET expires_at = $1 WHERE grant_id = $2 AND state <> 'dead' AND challenge IS NULL
          AND expires_at = (SELECT expires_at FROM grants WHERE id = $2)",
     )
@@ -239,7 +253,7 @@ pub async fn set_terms(conn: &mut Conn, grant: &Grant, tokens_end: i64) -> sqlx:
     .bind(grant.id)
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
+    query(
         "UPDATE grants SET scope = $1, future = $2, future_view = $3, share_names = $4, expires_at = $5 WHERE id = $6",
     )
     .bind(&grant.scope)
@@ -255,17 +269,17 @@ pub async fn set_terms(conn: &mut Conn, grant: &Grant, tokens_end: i64) -> sqlx:
 
 /// Takes a device out of every grant.
 pub async fn remove_device(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM grant_devices WHERE device = ?").bind(device).execute(conn).await?;
+    query("DELETE FROM grant_devices WHERE device = $1").bind(device).execute(conn).await?;
     Ok(())
 }
 
 /// The devices of a grant whose claims are complete (of a device's own grant: the device itself, always).
 pub async fn devices(conn: &mut Conn, grant: &Grant) -> sqlx::Result<Vec<GrantedDevice>> {
-    sqlx::query_as(
+    query_as(
         "SELECT g.device, g.reference, g.channels AS chosen, g.commands, g.views, o.id AS ownership, o.label, o.name, c.name AS model, d.channels
-         FROM grant_devices g JOIN ownerships o ON o.device = g.device AND o.user_id = ?1
+         FROM grant_devices g JOIN ownerships o ON o.device = g.device AND o.user_id = $1
          JOIN clients c ON c.client_id = g.device JOIN devices d ON d.client_id = g.device
-         WHERE g.grant_id = ?2 AND (o.state <> 'pending' OR ?3) ORDER BY o.since, o.label",
+         WHERE g.grant_id = $2 AND (o.state <> 'pending' OR $3) ORDER BY o.since, o.label",
     )
     .bind(grant.user_id)
     .bind(grant.id)
@@ -276,9 +290,9 @@ pub async fn devices(conn: &mut Conn, grant: &Grant) -> sqlx::Result<Vec<Granted
 
 /// Gateways at which a device stands in grants of its owner.
 pub async fn of_user_with_device(conn: &mut Conn, user: i64, device: &str) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
+    query_scalar(
         "SELECT DISTINCT g.gateway FROM grants g JOIN grant_devices d ON d.grant_id = g.id
-         WHERE g.user_id = ? AND d.device = ? ORDER BY g.gateway",
+         WHERE g.user_id = $1 AND d.device = $2 ORDER BY g.gateway",
     )
     .bind(user)
     .bind(device)
@@ -288,5 +302,5 @@ pub async fn of_user_with_device(conn: &mut Conn, user: i64, device: &str) -> sq
 
 /// Every grant to this client.
 pub async fn of_client(conn: &mut Conn, client_id: &str) -> sqlx::Result<Vec<Grant>> {
-    sqlx::query_as("SELECT * FROM grants WHERE client_id = ?").bind(client_id).fetch_all(conn).await
+    query_as("SELECT * FROM grants WHERE client_id = $1").bind(client_id).fetch_all(conn).await
 }

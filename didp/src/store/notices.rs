@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Conn;
+use super::sql::{query, query_as};
 
 /// One entry.
 #[derive(Debug, Clone, FromRow)]
@@ -19,7 +20,7 @@ pub struct Notice {
 
 /// Adds an entry.
 pub async fn insert(conn: &mut Conn, user: i64, at: i64, kind: &str, subject: &str) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO notices (user_id, at, kind, subject) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO notices (user_id, at, kind, subject) VALUES ($1, $2, $3, $4)")
         .bind(user)
         .bind(at)
         .bind(kind)
@@ -37,7 +38,7 @@ pub async fn before(
     before: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Notice>> {
-    sqlx::query_as(
+    query_as(
         "SELECT id, at, kind, subject FROM notices WHERE user_id = $1 AND at >= $2 AND id < $3 ORDER BY id DESC LIMIT $4",
     )
     .bind(user)
@@ -56,7 +57,7 @@ pub async fn lately(
     without: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<Notice>> {
-    sqlx::query_as(
+    query_as(
         "SELECT id, at, kind, subject FROM notices WHERE user_id = $1 AND at >= $2 AND kind <> $3
          ORDER BY id DESC LIMIT $4",
     )

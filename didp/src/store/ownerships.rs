@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Conn;
+use super::sql::{query, query_as};
 
 /// One device of one owner.
 #[derive(Debug, Clone, FromRow)]
@@ -37,7 +38,7 @@ pub struct OwnedRow {
 
 /// Inserts; fails on a device that has an owner.
 pub async fn insert(conn: &mut Conn, ownership: &Ownership) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO ownerships (device, id, user_id, label, name, state, since) VALUES (?, ?, ?, ?, ?, ?, ?)")
+    query("INSERT INTO ownerships (device, id, user_id, label, name, state, since) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(&ownership.device)
         .bind(&ownership.id)
         .bind(ownership.user_id)
@@ -52,12 +53,12 @@ pub async fn insert(conn: &mut Conn, ownership: &Ownership) -> sqlx::Result<()> 
 
 /// The ownership of a device.
 pub async fn of_device(conn: &mut Conn, device: &str) -> sqlx::Result<Option<Ownership>> {
-    sqlx::query_as("SELECT * FROM ownerships WHERE device = ?").bind(device).fetch_optional(conn).await
+    query_as("SELECT * FROM ownerships WHERE device = $1").bind(device).fetch_optional(conn).await
 }
 
 /// A device of this owner by its page id, unless its claim is still under way.
 pub async fn of_user_by_id(conn: &mut Conn, user: i64, id: &str) -> sqlx::Result<Option<Ownership>> {
-    sqlx::query_as("SELECT * FROM ownerships WHERE user_id = ? AND id = ? AND state <> 'pending'")
+    query_as("SELECT * FROM ownerships WHERE user_id = $1 AND id = $2 AND state <> 'pending'")
         .bind(user)
         .bind(id)
         .fetch_optional(conn)
@@ -66,9 +67,9 @@ pub async fn of_user_by_id(conn: &mut Conn, user: i64, id: &str) -> sqlx::Result
 
 /// All devices of an owner whose claims are complete.
 pub async fn of_user(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<OwnedRow>> {
-    sqlx::query_as(
+    query_as(
         "SELECT o.*, c.name AS model, d.channels FROM ownerships o JOIN clients c ON c.client_id = o.device
-         JOIN devices d ON d.client_id = o.device WHERE o.user_id = ? AND o.state <> 'pending' ORDER BY o.since, o.id",
+         JOIN devices d ON d.client_id = o.device WHERE o.user_id = $1 AND o.state <> 'pending' ORDER BY o.since, o.id",
     )
     .bind(user)
     .fetch_all(conn)
@@ -77,7 +78,7 @@ pub async fn of_user(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<OwnedRow>> 
 
 /// Sets the state.
 pub async fn set_state(conn: &mut Conn, device: &str, state: &str) -> sqlx::Result<()> {
-    sqlx::query("UPDATE ownerships SET state = ? WHERE device = ?")
+    query("UPDATE ownerships SET state = $1 WHERE device = $2")
         .bind(state)
         .bind(device)
         .execute(conn)
@@ -87,16 +88,12 @@ pub async fn set_state(conn: &mut Conn, device: &str, state: &str) -> sqlx::Resu
 
 /// Sets the owner's name for the device.
 pub async fn rename(conn: &mut Conn, device: &str, name: Option<&str>) -> sqlx::Result<()> {
-    sqlx::query("UPDATE ownerships SET name = ? WHERE device = ?")
-        .bind(name)
-        .bind(device)
-        .execute(conn)
-        .await?;
+    query("UPDATE ownerships SET name = $1 WHERE device = $2").bind(name).bind(device).execute(conn).await?;
     Ok(())
 }
 
 /// Ends the ownership.
 pub async fn delete(conn: &mut Conn, device: &str) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM ownerships WHERE device = ?").bind(device).execute(conn).await?;
+    query("DELETE FROM ownerships WHERE device = $1").bind(device).execute(conn).await?;
     Ok(())
 }

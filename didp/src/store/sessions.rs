@@ -1,6 +1,7 @@
 //! Browser sessions of owners who are logged in.
 
 use super::Conn;
+use super::sql::{query, query_as, query_scalar};
 
 /// A new session; its number.
 pub async fn insert(
@@ -10,7 +11,7 @@ pub async fn insert(
     expires_at: i64,
     ends_at: i64,
 ) -> sqlx::Result<i64> {
-    sqlx::query_scalar("INSERT INTO sessions (token, user_id, expires_at, ends_at) VALUES (?1, ?2, min(?3, ?4), ?4) RETURNING id")
+    query_scalar("INSERT INTO sessions (token, user_id, expires_at, ends_at) VALUES ($1, $2, CASE WHEN $3 < $4 THEN $3 ELSE $4 END, $4) RETURNING id")
         .bind(token)
         .bind(user)
         .bind(expires_at)
@@ -21,7 +22,7 @@ pub async fn insert(
 
 /// Number, owner, end without use and last end of a session that is alive.
 pub async fn get(conn: &mut Conn, token: &[u8], now: i64) -> sqlx::Result<Option<(i64, i64, i64, i64)>> {
-    sqlx::query_as("SELECT id, user_id, expires_at, ends_at FROM sessions WHERE token = ? AND expires_at > ?")
+    query_as("SELECT id, user_id, expires_at, ends_at FROM sessions WHERE token = $1 AND expires_at > $2")
         .bind(token)
         .bind(now)
         .fetch_optional(conn)
@@ -30,7 +31,7 @@ pub async fn get(conn: &mut Conn, token: &[u8], now: i64) -> sqlx::Result<Option
 
 /// Moves a session's end, but not beyond its last one.
 pub async fn extend(conn: &mut Conn, id: i64, expires_at: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE sessions SET expires_at = min(?, ends_at) WHERE id = ?")
+    query("UPDATE sessions SET expires_at = CASE WHEN $1 < ends_at THEN $1 ELSE ends_at END WHERE id = $2")
         .bind(expires_at)
         .bind(id)
         .execute(conn)
@@ -40,13 +41,13 @@ pub async fn extend(conn: &mut Conn, id: i64, expires_at: i64) -> sqlx::Result<(
 
 /// Ends a session.
 pub async fn delete(conn: &mut Conn, token: &[u8]) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(conn).await?;
+    query("DELETE FROM sessions WHERE token = $1").bind(token).execute(conn).await?;
     Ok(())
 }
 
 /// Number and end of each session of an owner that is alive.
 pub async fn of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<(i64, i64)>> {
-    sqlx::query_as("SELECT id, expires_at FROM sessions WHERE user_id = $1 AND expires_at > $2 ORDER BY id")
+    query_as("SELECT id, expires_at FROM sessions WHERE user_id = $1 AND expires_at > $2 ORDER BY id")
         .bind(user)
         .bind(now)
         .fetch_all(conn)
@@ -55,10 +56,6 @@ pub async fn of_user(conn: &mut Conn, user: i64, now: i64) -> sqlx::Result<Vec<(
 
 /// Ends every session of an owner but one.
 pub async fn delete_others(conn: &mut Conn, user: i64, kept: i64) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2")
-        .bind(user)
-        .bind(kept)
-        .execute(conn)
-        .await?;
+    query("DELETE FROM sessions WHERE user_id = $1 AND id <> $2").bind(user).bind(kept).execute(conn).await?;
     Ok(())
 }

@@ -2,9 +2,11 @@
 //!
 //! Alive in a grant are at most one current node and its fresh children; [`crate::flows::token`] says why.
 
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::Conn;
+use super::grants::Grant;
+use super::sql::{query, query_as, query_scalar};
 
 /// One node of a line.
 #[derive(Debug, Clone, FromRow)]
@@ -47,13 +49,26 @@ pub struct NewNode<'a> {
     pub expires_at: i64,
 }
 
+#[derive(FromRow)]
+struct NodeOfGrant {
+    #[sqlx(flatten)]
+    grant: Grant,
+    node_id: i64,
+    node_state: String,
+    access_expires: Option<i64>,
+    challenge: Option<String>,
+    redirect_uri: Option<String>,
+    presented_at: Option<i64>,
+    node_expires: i64,
+}
+
 const NODE: &str = "id, grant_id, state, access_expires, challenge, redirect_uri, presented_at, expires_at";
 
 /// Inserts a node.
 pub async fn insert(conn: &mut Conn, node: &NewNode<'_>) -> sqlx::Result<()> {
-    sqlx::query(
+    query(
         "INSERT INTO tokens (grant_id, parent, state, handle, access, access_expires, challenge, redirect_uri, expires_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(node.grant_id)
     .bind(node.parent)
@@ -71,26 +86,50 @@ pub async fn insert(conn: &mut Conn, node: &NewNode<'_>) -> sqlx::Result<()> {
 
 /// The node whose code or refresh token has this hash.
 pub async fn by_handle(conn: &mut Conn, handle: &[u8]) -> sqlx::Result<Option<Node>> {
-    let sql = format!("SELECT {NODE} FROM tokens WHERE handle = ?");
-    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(handle).fetch_optional(conn).await
+    let sql = format!("SELECT {NODE} FROM tokens WHERE handle = $1");
+    query_as(AssertSqlSafe(sql)).bind(handle).fetch_optional(conn).await
+}
+
+/// The node of a code or refresh token, with its grant.
+pub async fn with_grant(conn: &mut Conn, handle: &[u8]) -> sqlx::Result<Option<(Node, Grant)>> {
+    let found: Option<NodeOfGrant> = query_as(
+        "SELECT g.*, t.id AS node_id, t.state AS node_state, t.access_expires, t.challenge, t.redirect_uri, t.presented_at,
+             t.expires_at AS node_expires
+         FROM tokens t JOIN grants g ON g.id = t.grant_id WHERE t.handle = $1",
+    )
+    .bind(handle)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(|found| {
+        let node = Node {
+            id: found.node_id,
+            grant_id: found.grant.id,
+            state: found.node_state,
+            access_expires: found.access_expires,
+            challenge: found.challenge,
+            redirect_uri: found.redirect_uri,
+            presented_at: found.presented_at,
+            expires_at: found.node_expires,
+        };
+        (node, found.grant)
+    }))
 }
 
 /// The node whose access token has this hash.
 pub async fn by_access(conn: &mut Conn, access: &[u8]) -> sqlx::Result<Option<Node>> {
-    let sql = format!("SELECT {NODE} FROM tokens WHERE access = ?");
-    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(access).fetch_optional(conn).await
+    let sql = format!("SELECT {NODE} FROM tokens WHERE access = $1");
+    query_as(AssertSqlSafe(sql)).bind(access).fetch_optional(conn).await
 }
 
 /// Makes a fresh node the current one and kills every other of its grant; false if it was not fresh any more.
 pub async fn take_over(conn: &mut Conn, node: &Node) -> sqlx::Result<bool> {
-    let won = sqlx::query("UPDATE tokens SET state = 'current' WHERE id = ? AND state = 'fresh'")
+    let won = query("UPDATE tokens SET state = 'current' WHERE id = $1 AND state = 'fresh'")
         .bind(node.id)
         .execute(&mut *conn)
         .await?
-        .rows_affected()
         > 0;
     if won {
-        sqlx::query("UPDATE tokens SET state = 'dead' WHERE grant_id = ? AND id <> ? AND state <> 'dead'")
+        query("UPDATE tokens SET state = 'dead' WHERE grant_id = $1 AND id <> $2 AND state <> 'dead'")
             .bind(node.grant_id)
             .bind(node.id)
             .execute(conn)
@@ -101,19 +140,19 @@ pub async fn take_over(conn: &mut Conn, node: &Node) -> sqlx::Result<bool> {
 
 /// Kills one node.
 pub async fn kill(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE tokens SET state = 'dead' WHERE id = ?").bind(id).execute(conn).await?;
+    query("UPDATE tokens SET state = 'dead' WHERE id = $1").bind(id).execute(conn).await?;
     Ok(())
 }
 
 /// Kills one access token; its refresh token lives.
 pub async fn kill_access(conn: &mut Conn, id: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE tokens SET access = NULL WHERE id = ?").bind(id).execute(conn).await?;
+    query("UPDATE tokens SET access = NULL WHERE id = $1").bind(id).execute(conn).await?;
     Ok(())
 }
 
 /// Notes when a handle was first presented.
 pub async fn note_presented(conn: &mut Conn, id: i64, now: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE tokens SET presented_at = ? WHERE id = ? AND presented_at IS NULL")
+    query("UPDATE tokens SET presented_at = $1 WHERE id = $2 AND presented_at IS NULL")
         .bind(now)
         .bind(id)
         .execute(conn)
@@ -123,8 +162,10 @@ pub async fn note_presented(conn: &mut Conn, id: i64, now: i64) -> sqlx::Result<
 
 /// Fresh nodes of a grant, oldest first.
 pub async fn fresh(conn: &mut Conn, grant: i64) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar("SELECT id FROM tokens WHERE grant_id = ? AND state = 'fresh' ORDER BY id")
-        .bind(grant)
-        .fetch_all(conn)
-        .await
+    query_scalar(
+        "SELECT id FROM tokens WHERE grant_id = $1 AND state <> 'dead' AND state = 'fresh' ORDER BY id",
+    )
+    .bind(grant)
+    .fetch_all(conn)
+    .await
 }

@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use super::Conn;
+use super::sql::{query, query_as, query_scalar};
 
 /// What a gateway knows of an owner.
 #[derive(Debug, Clone, FromRow)]
@@ -17,7 +18,7 @@ pub struct Pseudonym {
 
 /// The owner with this user key.
 pub async fn by_key(conn: &mut Conn, user_key: &[u8]) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("SELECT user_id FROM identities WHERE user_key = ?")
+    query_scalar("SELECT user_id FROM identities WHERE user_key = $1")
         .bind(user_key)
         .fetch_optional(conn)
         .await
@@ -25,11 +26,11 @@ pub async fn by_key(conn: &mut Conn, user_key: &[u8]) -> sqlx::Result<Option<i64
 
 /// A new owner with this user key.
 pub async fn insert(conn: &mut Conn, user_key: &[u8], now: i64) -> sqlx::Result<i64> {
-    let user: i64 = sqlx::query_scalar("INSERT INTO users (created_at) VALUES (?) RETURNING id")
+    let user: i64 = query_scalar("INSERT INTO users (created_at) VALUES ($1) RETURNING id")
         .bind(now)
         .fetch_one(&mut *conn)
         .await?;
-    sqlx::query("INSERT INTO identities (user_key, user_id) VALUES (?, ?)")
+    query("INSERT INTO identities (user_key, user_id) VALUES ($1, $2)")
         .bind(user_key)
         .bind(user)
         .execute(conn)
@@ -39,7 +40,7 @@ pub async fn insert(conn: &mut Conn, user_key: &[u8], now: i64) -> sqlx::Result<
 
 /// Writes a user key anew, under the newest key.
 pub async fn rewrap(conn: &mut Conn, old: &[u8], new: &[u8]) -> sqlx::Result<()> {
-    sqlx::query("UPDATE identities SET user_key = ? WHERE user_key = ?")
+    query("UPDATE identities SET user_key = $1 WHERE user_key = $2")
         .bind(new)
         .bind(old)
         .execute(conn)
@@ -49,7 +50,7 @@ pub async fn rewrap(conn: &mut Conn, old: &[u8], new: &[u8]) -> sqlx::Result<()>
 
 /// What `gateway` knows of the owner.
 pub async fn pseudonym(conn: &mut Conn, user: i64, gateway: &str) -> sqlx::Result<Option<Pseudonym>> {
-    sqlx::query_as("SELECT sub, state_share, rev FROM pseudonyms WHERE user_id = ? AND gateway = ?")
+    query_as("SELECT sub, state_share, rev FROM pseudonyms WHERE user_id = $1 AND gateway = $2")
         .bind(user)
         .bind(gateway)
         .fetch_optional(conn)
@@ -64,7 +65,7 @@ pub async fn ensure_pseudonym(
     sub: &str,
     state_share: &[u8],
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO pseudonyms (user_id, gateway, sub, state_share) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+    query("INSERT INTO pseudonyms (user_id, gateway, sub, state_share) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
         .bind(user)
         .bind(gateway)
         .bind(sub)
@@ -76,7 +77,7 @@ pub async fn ensure_pseudonym(
 
 /// The gateway that the owner has a pseudonym at, if any.
 pub async fn home_gateway(conn: &mut Conn, user: i64) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("SELECT gateway FROM pseudonyms WHERE user_id = ? ORDER BY gateway LIMIT 1")
+    query_scalar("SELECT gateway FROM pseudonyms WHERE user_id = $1 ORDER BY gateway LIMIT 1")
         .bind(user)
         .fetch_optional(conn)
         .await
@@ -84,7 +85,7 @@ pub async fn home_gateway(conn: &mut Conn, user: i64) -> sqlx::Result<Option<Str
 
 /// The owner behind a pseudonym at `gateway`.
 pub async fn by_pseudonym(conn: &mut Conn, gateway: &str, sub: &str) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("SELECT user_id FROM pseudonyms WHERE gateway = ? AND sub = ?")
+    query_scalar("SELECT user_id FROM pseudonyms WHERE gateway = $1 AND sub = $2")
         .bind(gateway)
         .bind(sub)
         .fetch_optional(conn)
@@ -93,7 +94,7 @@ pub async fn by_pseudonym(conn: &mut Conn, gateway: &str, sub: &str) -> sqlx::Re
 
 /// Gateway and pseudonym, wherever the owner has one.
 pub async fn pseudonyms(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<(String, String)>> {
-    sqlx::query_as("SELECT gateway, sub FROM pseudonyms WHERE user_id = $1 ORDER BY gateway")
+    query_as("SELECT gateway, sub FROM pseudonyms WHERE user_id = $1 ORDER BY gateway")
         .bind(user)
         .fetch_all(conn)
         .await
@@ -101,16 +102,16 @@ pub async fn pseudonyms(conn: &mut Conn, user: i64) -> sqlx::Result<Vec<(String,
 
 /// When the owner came, Unix seconds.
 pub async fn created_at(conn: &mut Conn, user: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT created_at FROM users WHERE id = $1").bind(user).fetch_one(conn).await
+    query_scalar("SELECT created_at FROM users WHERE id = $1").bind(user).fetch_one(conn).await
 }
 
 /// How many logins lead to this owner.
 pub async fn count_identities(conn: &mut Conn, user: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT count(*) FROM identities WHERE user_id = $1").bind(user).fetch_one(conn).await
+    query_scalar("SELECT count(*) FROM identities WHERE user_id = $1").bind(user).fetch_one(conn).await
 }
 
 /// Deletes the owner with everything that hangs on them.
 pub async fn delete(conn: &mut Conn, user: i64) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM users WHERE id = $1").bind(user).execute(conn).await?;
+    query("DELETE FROM users WHERE id = $1").bind(user).execute(conn).await?;
     Ok(())
 }

@@ -6,45 +6,7 @@ use didp::flows::account;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Didp, GATEWAY, OTHER_GATEWAY, text};
-
-/// Server-sent events as they come.
-struct Events {
-    response: reqwest::Response,
-    text: String,
-}
-
-impl Events {
-    async fn open(didp: &Didp, last: Option<i64>) -> Self {
-        let mut request =
-            didp.http.get(didp.url("/introspect/events")).basic_auth(GATEWAY.0, Some(GATEWAY.1));
-        if let Some(seq) = last {
-            request = request.header("Last-Event-ID", seq);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        Self { response, text: String::new() }
-    }
-
-    async fn next(&mut self) -> Value {
-        tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                if let Some(end) = self.text.find("\n\n") {
-                    let message: String = self.text.drain(..end + 2).collect();
-                    let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
-                    let Some(data) = field("data: ") else { continue };
-                    let event: Value = serde_json::from_str(data).unwrap();
-                    assert_eq!(field("id: ").unwrap(), event["seq"].to_string());
-                    return event;
-                }
-                let chunk = self.response.chunk().await.unwrap().expect("the stream ended");
-                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-            }
-        })
-        .await
-        .expect("no event came in time")
-    }
-}
+use crate::harness::{Didp, Events, GATEWAY, OTHER_GATEWAY, text};
 
 #[tokio::test]
 async fn checklist_17_only_gateways_introspect_and_only_for_themselves() {

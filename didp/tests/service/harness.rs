@@ -17,6 +17,8 @@ use service::{Clock, Shutdown, secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::postgres;
+
 /// Nothing here takes that long; a test that waits so long has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,7 @@ pub(crate) struct Didp {
     serving: Option<tokio::task::JoinHandle<()>>,
     dir: tempfile::TempDir,
     settings: String,
+    database: String,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -48,58 +51,24 @@ impl Didp {
 
     /// `settings` are lines that go to the front of the configuration.
     pub(crate) async fn start_with(settings: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        didp::keys::init(&dir.path().join("keys")).unwrap();
-        for (name, text) in [
-            ("manufacturer", MANUFACTURER),
-            ("big", BIG_MANUFACTURER),
-            ("developer", DEVELOPER),
-            ("ignite", GATEWAY.1),
-            ("other", OTHER_GATEWAY.1),
-        ] {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
-        Self::open(dir, settings.to_owned(), Clock::system()).await
+        let database = postgres::wanted().unwrap_or("didp.sqlite".to_owned());
+        Self::open(prepared(), settings.to_owned(), Clock::system(), database).await
     }
 
-    async fn open(dir: tempfile::TempDir, settings: String, clock: Clock) -> Self {
-        let text = format!(
-            r#"
-            {settings}
-            issuer = "http://didp.test"
-            tag = "test"
-            keys_dir = "keys"
-            database = "didp.sqlite"
-            mqtt = {{ host = "didp.test", port = 8884, spki_sha256 = ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] }}
-            [[gateway]]
-            client_id = "ignite"
-            secret_file = "ignite"
-            resource = "http://ignite.test"
-            host = "ignite.test"
-            port = 8883
-            http = "http://ignite.test"
-            websocket = "ws://ignite.test/mqtt"
-            [[gateway]]
-            client_id = "other"
-            secret_file = "other"
-            resource = "http://other.test"
-            host = "other.test"
-            port = 8883
-            [[manufacturer]]
-            id = "maker"
-            name = "Maker"
-            initial_access_token_file = "manufacturer"
-            quota = 50
-            [[manufacturer]]
-            id = "big"
-            name = "Big Maker"
-            initial_access_token_file = "big"
-            [[developer]]
-            id = "developer"
-            name = "Developer"
-            initial_access_token_file = "developer"
-            "#
-        );
+    /// A DIdP on a database that others may share; `keys` is the directory of another one whose keys it has.
+    pub(crate) async fn start_on(database: &str, keys: Option<&Path>) -> Self {
+        let dir = prepared();
+        if let Some(keys) = keys {
+            for entry in std::fs::read_dir(keys.join("keys")).unwrap() {
+                let from = entry.unwrap().path();
+                std::fs::copy(&from, dir.path().join("keys").join(from.file_name().unwrap())).unwrap();
+            }
+        }
+        Self::open(dir, String::new(), Clock::system(), database.to_owned()).await
+    }
+
+    async fn open(dir: tempfile::TempDir, settings: String, clock: Clock, database: String) -> Self {
+        let text = configuration(&settings, &database);
         let file = dir.path().join("didp.toml");
         let (mut config, _) = service::config::parse::<Config>(&file, &text, |_| None).unwrap();
         config.resolve(dir.path());
@@ -122,6 +91,7 @@ impl Didp {
             serving: Some(serving),
             dir,
             settings,
+            database,
         }
     }
 
@@ -131,8 +101,8 @@ impl Didp {
         if let Some(serving) = self.serving.take() {
             tokio::time::timeout(DEADLINE, serving).await.unwrap().unwrap();
         }
-        let Self { dir, settings, clock, .. } = self;
-        Self::open(dir, settings, clock).await
+        let Self { dir, settings, clock, database, .. } = self;
+        Self::open(dir, settings, clock, database).await
     }
 
     /// Waits until the store shows what is due by the clock.
@@ -153,11 +123,28 @@ impl Didp {
         self.dir.path()
     }
 
-    /// True if the database file or its log holds this text anywhere.
+    /// True if the database file or its log, or a dump of the database, holds this text anywhere.
     pub(crate) fn holds(&self, needle: &str) -> bool {
-        let mut bytes = std::fs::read(self.dir.path().join("didp.sqlite")).unwrap();
-        bytes.extend(std::fs::read(self.dir.path().join("didp.sqlite-wal")).unwrap_or_default());
-        bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+        let bytes = if self.database.starts_with("postgres:") {
+            postgres::dump(&self.database)
+        } else {
+            let mut bytes = std::fs::read(self.dir.path().join("didp.sqlite")).unwrap();
+            bytes.extend(std::fs::read(self.dir.path().join("didp.sqlite-wal")).unwrap_or_default());
+            bytes
+        };
+        let hex: String = needle.bytes().map(|byte| format!("{byte:02x}")).collect();
+        [needle, &hex].iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, so: impl AsyncFn() -> bool) {
+        tokio::time::timeout(DEADLINE, async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("it did not become so in time");
     }
 
     /// A form POST; status and JSON (null if there is none).
@@ -335,6 +322,63 @@ impl Didp {
         assert_eq!(status, 200, "{tokens}");
         (client, tokens)
     }
+}
+
+/// A directory with keys and secrets.
+fn prepared() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    didp::keys::init(&dir.path().join("keys")).unwrap();
+    for (name, text) in [
+        ("manufacturer", MANUFACTURER),
+        ("big", BIG_MANUFACTURER),
+        ("developer", DEVELOPER),
+        ("ignite", GATEWAY.1),
+        ("other", OTHER_GATEWAY.1),
+    ] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+/// The configuration for such a directory.
+pub(crate) fn configuration(settings: &str, database: &str) -> String {
+    format!(
+        r#"
+        {settings}
+        issuer = "http://didp.test"
+        tag = "test"
+        keys_dir = "keys"
+        database = "{database}"
+        mqtt = {{ host = "didp.test", port = 8884, spki_sha256 = ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] }}
+        [[gateway]]
+        client_id = "ignite"
+        secret_file = "ignite"
+        resource = "http://ignite.test"
+        host = "ignite.test"
+        port = 8883
+        http = "http://ignite.test"
+        websocket = "ws://ignite.test/mqtt"
+        [[gateway]]
+        client_id = "other"
+        secret_file = "other"
+        resource = "http://other.test"
+        host = "other.test"
+        port = 8883
+        [[manufacturer]]
+        id = "maker"
+        name = "Maker"
+        initial_access_token_file = "manufacturer"
+        quota = 50
+        [[manufacturer]]
+        id = "big"
+        name = "Big Maker"
+        initial_access_token_file = "big"
+        [[developer]]
+        id = "developer"
+        name = "Developer"
+        initial_access_token_file = "developer"
+        "#
+    )
 }
 
 /// A device as its maker flashed it.
@@ -535,4 +579,47 @@ pub(crate) fn query(url: &url::Url, name: &str) -> Option<String> {
 
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
+}
+
+/// Server-sent events as they come.
+pub(crate) struct Events {
+    pub(crate) response: reqwest::Response,
+    text: String,
+}
+
+impl Events {
+    pub(crate) async fn open(didp: &Didp, last: Option<i64>) -> Self {
+        Self::open_at(&didp.url(""), last).await
+    }
+
+    pub(crate) async fn open_at(base: &str, last: Option<i64>) -> Self {
+        let mut request = reqwest::Client::new()
+            .get(format!("{base}/introspect/events"))
+            .basic_auth(GATEWAY.0, Some(GATEWAY.1));
+        if let Some(seq) = last {
+            request = request.header("Last-Event-ID", seq);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        Self { response, text: String::new() }
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                if let Some(end) = self.text.find("\n\n") {
+                    let message: String = self.text.drain(..end + 2).collect();
+                    let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
+                    let Some(data) = field("data: ") else { continue };
+                    let event: Value = serde_json::from_str(data).unwrap();
+                    assert_eq!(field("id: ").unwrap(), event["seq"].to_string());
+                    return event;
+                }
+                let chunk = self.response.chunk().await.unwrap().expect("the stream ended");
+                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+        })
+        .await
+        .expect("no event came in time")
+    }
 }

@@ -127,7 +127,10 @@ async fn play(didp: &Didp, confirm: &str, steps: Vec<Step>) {
     didp.clock.advance(1_000);
     didp.sweep().await;
     let count = async |query: &'static str| -> i64 {
-        sqlx::query_scalar(query).fetch_one(&mut *didp.app.store.read().await.unwrap()).await.unwrap()
+        didp::store::sql::query_scalar(query)
+            .fetch_one(&mut *didp.app.store.read().await.unwrap())
+            .await
+            .unwrap()
     };
     assert_eq!(count("SELECT count(*) FROM ownerships WHERE state = 'pending'").await, 0);
     assert_eq!(count("SELECT count(*) FROM grants WHERE state = 'pending'").await, 0);

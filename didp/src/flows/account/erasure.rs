@@ -5,6 +5,7 @@ use crate::flows::change::Change;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, ownership};
 use crate::hub::ClaimMessage;
+use crate::peers;
 use crate::state::App;
 use crate::store::{claims, users};
 
@@ -26,7 +27,7 @@ pub async fn erase(app: &App, session: &Session) -> Result<(), Refusal> {
     users::delete(change.conn(), session.user).await?;
     change.commit(app).await?;
     for claim in &under_way {
-        app.hub.send(&claim.device, claim.connection, ClaimMessage::Denied);
+        peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
     }
     tracing::info!(event = "account_erased");
     Ok(())

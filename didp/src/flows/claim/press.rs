@@ -5,6 +5,7 @@ use super::{Judged, grant};
 use crate::flows::change::Change;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, ownership};
+use crate::peers;
 use crate::state::App;
 use crate::store::claims::{self, Claim};
 
@@ -40,7 +41,7 @@ pub(crate) async fn settle(app: &App, limit: i64) -> Result<(), Refusal> {
             continue;
         };
         let Some(user) = claim.user_id else { continue };
-        if app.hub.holds(&claim.device, claim.connection) {
+        if peers::holds(app, &claim.device, claim.connection) {
             grant(app, change, &claim, user, claim.chosen_name.as_deref()).await?;
         } else {
             ownership::roll_back(app, &mut change, &claim, "gone").await?;

@@ -250,14 +250,15 @@ async fn nothing_of_the_profile_reaches_the_database() {
     let site = Site::start().await;
     site.owner().await;
     let mut conn = site.app.store.read().await.unwrap();
-    let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
-        .fetch_all(&mut *conn)
-        .await
-        .unwrap();
+    let tables: Vec<String> =
+        crate::store::sql::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
     assert!(tables.iter().any(|table| table == "users"));
     drop(conn);
-    let file = &site.app.config.database;
-    for name in [file.clone(), file.with_extension("sqlite-wal")] {
+    let file = site.app.config.database.file().unwrap();
+    for name in [file.to_owned(), file.with_extension("sqlite-wal")] {
         let Ok(bytes) = std::fs::read(&name) else { continue };
         for mark in ["alice", "Alice Example", "alice@example.org"] {
             assert!(!bytes.windows(mark.len()).any(|window| window == mark.as_bytes()), "{mark} in {name:?}");

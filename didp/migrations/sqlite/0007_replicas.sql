@@ -1,0 +1,1 @@
+-- A SQLite file has one DIdP; what several keep of each other stands in PostgreSQL only.

@@ -94,11 +94,15 @@ impl Server {
         url(&name)
     }
 
-    /// Kills it as a power cut would.
+    /// Kills it as a power cut would: all its processes at once.
     pub(crate) fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap();
-        assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
+        let children = Command::new("ps").args(["-o", "pid=", "--ppid", pid]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        let all = std::iter::once(pid).chain(children.split_whitespace());
+        // One of them may have ended by itself.
+        let _ = Command::new("kill").arg("-KILL").args(all).stderr(Stdio::null()).status().unwrap();
         // The script that keeps it learns of its end only when it asks, so the lock files are ours to take away.
         for lock in ["data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"] {
             let _ = std::fs::remove_file(self.dir.join(lock));

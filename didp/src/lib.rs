@@ -59,6 +59,10 @@ pub async fn serve(app: App, listeners: Listeners) {
     let shutdown = app.shutdown.clone();
     let limits = app.config.limits.clone();
     let admission = || Admission::new(limits.connections, limits.connections_per_address);
+    // Before anybody can connect: what is open afterwards has a connection that serves it.
+    if let Err(refusal) = flows::claim::end_unserved(&app, app.peers.replica).await {
+        refusal.log("claims_not_ended");
+    }
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
     let meeting = tokio::spawn(peers::run(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();

@@ -15,9 +15,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Sweeps until the process stops.
 pub(crate) async fn run(app: App) {
-    if let Err(error) = claim::end_unserved(&app, app.peers.replica).await {
-        error.log("sweep_failed");
-    }
     loop {
         if let Err(error) = sweep(&app).await {
             error.log("sweep_failed");

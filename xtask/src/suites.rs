@@ -23,10 +23,16 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 11] = [
+const SUITES: [Suite; 12] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
     Suite { name: "rust", what: "all Rust tests", needs: &[], run: rust },
+    Suite {
+        name: "didp-postgres",
+        what: "the DIdP's service tests once more, on PostgreSQL",
+        needs: &[Tool::Postgres],
+        run: didp_on_postgres,
+    },
     Suite { name: "doctests", what: "examples in the documentation", needs: &[], run: doctests },
     Suite {
         name: "fuzz",
@@ -172,6 +178,13 @@ fn node() -> anyhow::Result<()> {
         Run::new("npm", &["test"]).dir(dir).go()?;
     }
     Ok(())
+}
+
+/// About a minute.
+fn didp_on_postgres() -> anyhow::Result<()> {
+    Run::new(cargo(), &["test", "--locked", "-p", "didp", "--test", "service"])
+        .env("DIDP_TEST_DATABASE", "postgres")
+        .go()
 }
 
 fn stock_clients() -> anyhow::Result<()> {

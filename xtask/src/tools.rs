@@ -18,6 +18,8 @@ pub(crate) enum Tool {
     Chromium,
     /// A program that reads QR codes and is not ours.
     Zbar,
+    /// A PostgreSQL server where Debian puts it.
+    Postgres,
     /// `mosquitto_pub` and `mosquitto_sub`.
     MosquittoClients,
     /// Python 3 with venv, for paho-mqtt.
@@ -39,6 +41,9 @@ impl Tool {
             }
             Tool::Node => succeeds("node", &["--version"]) && succeeds("npm", &["--version"]),
             Tool::Chromium => chromium().is_some(),
+            Tool::Postgres => {
+                std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut found| found.next().is_some())
+            }
             Tool::Zbar => succeeds("zbarimg", &["--version"]),
             Tool::MosquittoClients => on_path("mosquitto_pub") && on_path("mosquitto_sub"),
             Tool::PythonVenv => succeeds("python3", &["-c", "import venv, ensurepip"]),
@@ -56,6 +61,7 @@ impl Tool {
             }
             Tool::Node => "nodejs (20 or newer) and npm",
             Tool::Chromium => "chromium",
+            Tool::Postgres => "postgresql",
             Tool::Zbar => "zbar-tools",
             Tool::MosquittoClients => "mosquitto-clients",
             Tool::PythonVenv => "python3-venv",

@@ -39,7 +39,7 @@ pub(crate) fn wanted() -> Option<String> {
 
 /// Everything that a database holds, as text.
 pub(crate) fn dump(url: &str) -> Vec<u8> {
-    let dump = Command::new(programs().unwrap().join("pg_dump")).args(["--inserts", url]).output().unwrap();
+    let dump = Command::new(programs().unwrap().join("pg_dump")).arg(url).output().unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     dump.stdout
 }

@@ -105,6 +105,11 @@ impl Keyring {
         &self.purposes[purpose as usize][0].1
     }
 
+    /// True if values of this purpose may have been written with an older key.
+    pub fn has_older(&self, purpose: Purpose) -> bool {
+        self.purposes[purpose as usize].len() > 1
+    }
+
     /// All keys of a purpose, the newest first.
     pub fn keys(&self, purpose: Purpose) -> impl Iterator<Item = &Key> {
         self.purposes[purpose as usize].iter().map(|(_, key)| key)

@@ -169,8 +169,13 @@ pub async fn connection_lost(app: &App, client_id: &str, connection: i64) -> Res
 pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> Result<Attempt, Refusal> {
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
-    let counted = app.keys.mac(Purpose::Session, &[b"tries ", code.as_bytes()]);
-    let (tries, codes) = claims::tries(change.conn(), session.id, counted.as_bytes(), now).await?;
+    let counted = app.keys.candidates(Purpose::Session, &[b"tries ", code.as_bytes()]);
+    let (mut tries, mut codes) = (0, 0);
+    for counted in &counted {
+        let of_this = claims::tries(change.conn(), session.id, counted.as_bytes(), now).await?;
+        (tries, codes) = (tries + of_this.0, of_this.1);
+    }
+    let counted = &counted[0];
     // Judged before anything of the device is looked at.
     if tries >= TRIES_PER_LOGIN || (tries == 0 && codes >= CODES_PER_LOGIN) {
         return Ok(Attempt::NoMatch);
@@ -229,7 +234,8 @@ async fn judge(
 ) -> Result<Judged, Refusal> {
     let now = app.clock.now();
     let mut device = None;
-    for candidate in app.keys.candidates(Purpose::RegistrationCode, &[code.as_bytes()]) {
+    let candidates = app.keys.candidates(Purpose::RegistrationCode, &[code.as_bytes()]);
+    for candidate in &candidates {
         device = match transfers::device(change.conn(), candidate.as_bytes(), now).await? {
             Some(handed_over) => clients::device(change.conn(), &handed_over).await?,
             None => clients::device_by_code(change.conn(), candidate.as_bytes(), now).await?,
@@ -239,6 +245,9 @@ async fn judge(
         }
     }
     let Some(device) = device else { return Ok(Judged::NoMatch) };
+    for older in &candidates[1..] {
+        clients::rewrap_code(change.conn(), older.as_bytes(), candidates[0].as_bytes()).await?;
+    }
     let owned = ownerships::of_device(change.conn(), &device.client_id).await?;
     if owned.is_some_and(|owned| owned.state != "suspended" || owned.user_id != session.user) {
         return Ok(Judged::NoMatch);

@@ -57,13 +57,15 @@ pub async fn sign_in(app: &App, issuer: &str, subject: &str) -> Result<String, R
 pub async fn session(app: &App, token: &str) -> Result<Option<Session>, Refusal> {
     let now = app.clock.now();
     let life = app.config.lifetimes.browser_session;
-    for candidate in app.keys.candidates(Purpose::Session, &[token.as_bytes()]) {
+    let candidates = app.keys.candidates(Purpose::Session, &[token.as_bytes()]);
+    for candidate in &candidates {
         let found = sessions::get(&mut *app.store.read().await?, candidate.as_bytes(), now).await?;
         if let Some((id, user, expires_at, ends_at)) = found {
             // One write in a while is enough to tell an idle session from a used one.
             if expires_at < ends_at && expires_at - now < life - life / 12 {
                 let mut tx = app.store.write().await?;
                 sessions::extend(&mut tx, id, now + life).await?;
+                sessions::rewrap(&mut tx, id, candidates[0].as_bytes()).await?;
                 tx.commit().await?;
             }
             return Ok(Some(Session { id, user }));

@@ -7,7 +7,7 @@ mod metadata;
 
 use oauth_wire::OAuthErrorCode;
 use serde::Serialize;
-use service::secret;
+use service::secret::{self, Key};
 use zeroize::Zeroizing;
 
 use crate::flows::{Refusal, refuse};
@@ -88,14 +88,16 @@ pub async fn register(
     }
     let secrets = drafts.iter().filter_map(|draft| draft.secret.clone()).collect();
     let mut hashes = app.hasher.hash_all(secrets).await?.into_iter();
-    let mut tx = app.store.write().await?;
+    // A repeated request must see what the first one wrote, wherever that ran.
+    let mut tx = match idempotency_key {
+        Some(_) => app.store.write().await?,
+        None => app.store.write_beside().await?,
+    };
     let mut fresh = 0;
     let mut answers = Vec::with_capacity(drafts.len());
-    for draft in drafts {
+    for mut draft in drafts {
         let hash = if draft.secret.is_some() { hashes.next() } else { None };
-        if let Some(key) = &draft.idempotency
-            && let Some(known) = clients::by_idempotency(&mut tx, key.as_bytes()).await?
-        {
+        if let Some(known) = draft.registered_before(&mut tx).await? {
             if known.metadata != draft.metadata_json {
                 return refuse(
                     OAuthErrorCode::InvalidClientMetadata,
@@ -103,8 +105,7 @@ pub async fn register(
                 );
             }
             // A secret that a claim renewed is the owner's; repeating the registration must not tell one that is dead.
-            let token = draft.registration_mac(app);
-            if !clients::has_registration_token(&mut tx, &known.client_id, token.as_bytes()).await? {
+            if !draft.derive_again(app, &mut tx, &known).await? {
                 return refuse(OAuthErrorCode::AccessDenied, "the device was claimed");
             }
             answers.push(draft.answer(app, &known.client_id, known.created_at));
@@ -135,8 +136,13 @@ pub async fn register(
 /// # Errors
 /// `invalid_token`.
 pub async fn read(app: &App, client_id: &str, token: &str) -> Result<Registered, Refusal> {
-    let mut conn = app.store.read().await?;
-    let client = managed(app, &mut conn, client_id, token).await?;
+    let client = managed(app, &mut *app.store.read().await?, client_id, token).await?;
+    if app.keys.has_older(Purpose::Token) {
+        let newest = app.keys.mac(Purpose::Token, &[b"registration ", token.as_bytes()]);
+        let mut tx = app.store.write_beside().await?;
+        clients::rewrap_registration_token(&mut tx, client_id, newest.as_bytes()).await?;
+        tx.commit().await?;
+    }
     registered(app, &client)
 }
 
@@ -250,48 +256,76 @@ fn registered(app: &App, client: &Client) -> Result<Registered, Refusal> {
 }
 
 /// A client that is about to be inserted, with its secrets in the clear for the answer.
-struct Draft {
+struct Draft<'a> {
+    repeated: Option<Repeatable<'a>>,
     client_id: String,
     secret: Option<Zeroizing<String>>,
     registration_token: Zeroizing<String>,
     code: Option<Zeroizing<String>>,
-    idempotency: Option<Mac>,
     metadata: Metadata,
     metadata_json: String,
 }
 
-impl Draft {
+impl<'a> Draft<'a> {
     fn new(
-        app: &App,
-        registrar: Option<&RegistrarToken>,
-        idempotency_key: Option<&str>,
+        app: &'a App,
+        registrar: Option<&'a RegistrarToken>,
+        idempotency_key: Option<&'a str>,
         index: usize,
         metadata: Metadata,
     ) -> Result<Self, Refusal> {
         let public = metadata.token_endpoint_auth_method.as_deref() == Some("none");
         let repeated =
             registrar.zip(idempotency_key).map(|(registrar, key)| Repeatable { app, registrar, key, index });
-        let secret = |what: &str| {
-            Zeroizing::new(match &repeated {
-                Some(repeatable) => secret::encode(repeatable.derive(what)),
-                None => secret::random_token::<32>(),
-            })
-        };
-        let code = metadata.device.is_some().then(|| {
-            Zeroizing::new(match &repeated {
-                Some(repeatable) => secret::encode(&repeatable.derive("code")[..16]),
-                None => secret::random_token::<16>(),
-            })
-        });
-        Ok(Self {
+        let mut draft = Self {
+            repeated,
             client_id: secret::random_token::<16>(),
-            secret: (!public).then(|| secret("secret")),
-            registration_token: secret("registration token"),
-            code,
-            idempotency: repeated.as_ref().map(Repeatable::mac),
+            secret: (!public).then(|| Zeroizing::new(secret::random_token::<32>())),
+            registration_token: Zeroizing::new(secret::random_token::<32>()),
+            code: metadata.device.is_some().then(|| Zeroizing::new(secret::random_token::<16>())),
             metadata_json: serde_json::json!(metadata).to_string(),
             metadata,
-        })
+        };
+        draft.derive(app.keys.key(Purpose::ClientSecret));
+        Ok(draft)
+    }
+
+    /// Derives what can be told again, with this key, if a request like this one may come again.
+    fn derive(&mut self, key: &Key) {
+        let Some(repeated) = &self.repeated else { return };
+        let derived = |what| Zeroizing::new(secret::encode(repeated.derive(key, what)));
+        self.registration_token = derived("registration token");
+        if self.secret.is_some() {
+            self.secret = Some(derived("secret"));
+        }
+        if self.code.is_some() {
+            self.code = Some(Zeroizing::new(secret::encode(&repeated.derive(key, "code")[..16])));
+        }
+    }
+
+    /// What the same request registered before, whichever key its hash was written with.
+    async fn registered_before(&self, conn: &mut Conn) -> sqlx::Result<Option<Client>> {
+        for mac in self.repeated.iter().flat_map(Repeatable::macs) {
+            let known = clients::by_idempotency(conn, mac.as_bytes()).await?;
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Derives what the known client was told, whichever key that was derived with; false if it is the client's no more.
+    async fn derive_again(&mut self, app: &App, conn: &mut Conn, known: &Client) -> sqlx::Result<bool> {
+        for key in app.keys.keys(Purpose::ClientSecret) {
+            self.derive(key);
+            let parts: [&[u8]; 2] = [b"registration ", self.registration_token.as_bytes()];
+            for token in app.keys.candidates(Purpose::Token, &parts) {
+                if clients::has_registration_token(conn, &known.client_id, token.as_bytes()).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     async fn insert(
@@ -302,7 +336,9 @@ impl Draft {
         hash: Option<&str>,
         now: i64,
     ) -> Result<(), Refusal> {
-        let registration_token = self.registration_mac(app);
+        let parts: [&[u8]; 2] = [b"registration ", self.registration_token.as_bytes()];
+        let registration_token = app.keys.mac(Purpose::Token, &parts);
+        let idempotency = self.repeated.as_ref().and_then(|repeated| repeated.macs().into_iter().next());
         let client = NewClient {
             client_id: &self.client_id,
             kind: if self.metadata.device.is_some() { "device" } else { "app" },
@@ -312,7 +348,7 @@ impl Draft {
             metadata: &self.metadata_json,
             registrar: registrar.map(|registrar| registrar.id.as_str()),
             registration_token: registration_token.as_bytes(),
-            idempotency: self.idempotency.as_ref().map(Mac::as_bytes),
+            idempotency: idempotency.as_ref().map(Mac::as_bytes),
             created_at: now,
         };
         clients::insert(conn, &client).await?;
@@ -323,10 +359,6 @@ impl Draft {
             clients::insert_device(conn, &self.client_id, code.as_bytes(), confirm, &channels).await?;
         }
         Ok(())
-    }
-
-    fn registration_mac(&self, app: &App) -> Mac {
-        app.keys.mac(Purpose::Token, &[b"registration ", self.registration_token.as_bytes()])
     }
 
     fn answer(self, app: &App, client_id: &str, issued_at: i64) -> Registered {
@@ -359,14 +391,15 @@ impl Repeatable<'_> {
         [self.registrar.id.as_bytes().to_vec(), index, self.key.as_bytes().to_vec()]
     }
 
-    fn derive(&self, what: &str) -> Zeroizing<[u8; 32]> {
+    fn derive(&self, secret: &Key, what: &str) -> Zeroizing<[u8; 32]> {
         let [registrar, index, key] = self.parts();
         let parts: [&[u8]; 6] = [what.as_bytes(), &[0], &registrar, &[0], &index, &key];
-        Zeroizing::new(self.app.keys.key(Purpose::ClientSecret).hmac(&parts))
+        Zeroizing::new(secret.hmac(&parts))
     }
 
-    fn mac(&self) -> Mac {
+    /// The hashes under which the request may be known, the newest key's first.
+    fn macs(&self) -> Vec<Mac> {
         let [registrar, index, key] = self.parts();
-        self.app.keys.mac(Purpose::Token, &[b"idempotency ", &registrar, &[0], &index, &key])
+        self.app.keys.candidates(Purpose::Token, &[b"idempotency ", &registrar, &[0], &index, &key])
     }
 }

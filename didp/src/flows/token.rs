@@ -142,6 +142,10 @@ async fn present(
         make_room(&mut change, &grant).await?;
     }
     tokens::note_presented(change.conn(), node.id, now).await?;
+    if app.keys.has_older(Purpose::Token) {
+        let newest = app.keys.mac(Purpose::Token, &[handle.as_bytes()]);
+        tokens::rewrap(change.conn(), node.id, newest.as_bytes()).await?;
+    }
     let response = mint(app, &mut change, &node, &grant, renewed.map(|(secret, _)| secret)).await?;
     change.commit(app).await?;
     Ok(response)

@@ -257,6 +257,24 @@ pub async fn device(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Dev
     .await
 }
 
+/// Writes the hash of a printed code anew, under the newest key.
+pub async fn rewrap_code(conn: &mut Conn, old: &[u8], new: &[u8]) -> sqlx::Result<()> {
+    query("UPDATE devices SET code = $1 WHERE code = $2").bind(new).bind(old).execute(conn).await?;
+    Ok(())
+}
+
+/// Writes the hash of a registration access token anew, under the newest key.
+pub async fn rewrap_registration_token(conn: &mut Conn, client_id: &str, new: &[u8]) -> sqlx::Result<()> {
+    query(
+        "UPDATE clients SET registration_token = $1 WHERE client_id = $2 AND registration_token IS NOT NULL",
+    )
+    .bind(new)
+    .bind(client_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// The device whose printed code has this hash, unless it was handed over with another one.
 pub async fn device_by_code(conn: &mut Conn, code: &[u8], now: i64) -> sqlx::Result<Option<Device>> {
     query_as(

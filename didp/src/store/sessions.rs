@@ -39,6 +39,12 @@ pub async fn extend(conn: &mut Conn, id: i64, expires_at: i64) -> sqlx::Result<(
     Ok(())
 }
 
+/// Writes the hash of a session's token anew, under the newest key.
+pub async fn rewrap(conn: &mut Conn, id: i64, token: &[u8]) -> sqlx::Result<()> {
+    query("UPDATE sessions SET token = $1 WHERE id = $2").bind(token).bind(id).execute(conn).await?;
+    Ok(())
+}
+
 /// Ends a session.
 pub async fn delete(conn: &mut Conn, token: &[u8]) -> sqlx::Result<()> {
     query("DELETE FROM sessions WHERE token = $1").bind(token).execute(conn).await?;

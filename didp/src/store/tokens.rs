@@ -121,6 +121,12 @@ pub async fn by_access(conn: &mut Conn, access: &[u8]) -> sqlx::Result<Option<No
     query_as(AssertSqlSafe(sql)).bind(access).fetch_optional(conn).await
 }
 
+/// Writes the hash of a code or refresh token anew, under the newest key.
+pub async fn rewrap(conn: &mut Conn, id: i64, handle: &[u8]) -> sqlx::Result<()> {
+    query("UPDATE tokens SET handle = $1 WHERE id = $2").bind(handle).bind(id).execute(conn).await?;
+    Ok(())
+}
+
 /// Makes a fresh node the current one and kills every other of its grant; false if it was not fresh any more.
 pub async fn take_over(conn: &mut Conn, node: &Node) -> sqlx::Result<bool> {
     let won = query("UPDATE tokens SET state = 'current' WHERE id = $1 AND state = 'fresh'")

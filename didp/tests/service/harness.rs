@@ -23,7 +23,7 @@ use crate::postgres;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) const MANUFACTURER: &str = "initial access token of the manufacturer";
-const BIG_MANUFACTURER: &str = "initial access token of a manufacturer with a large quota";
+pub(crate) const BIG_MANUFACTURER: &str = "initial access token of a manufacturer with a large quota";
 pub(crate) const DEVELOPER: &str = "initial access token of the developer";
 pub(crate) const GATEWAY: (&str, &str) = ("ignite", "secret of the first gateway");
 pub(crate) const OTHER_GATEWAY: (&str, &str) = ("other", "secret of the second gateway");

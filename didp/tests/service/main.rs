@@ -15,6 +15,7 @@ mod postgres;
 mod program;
 mod registration;
 mod replicas;
+mod rotation;
 mod schedules;
 mod tokens;
 mod views;

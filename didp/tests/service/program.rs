@@ -84,9 +84,24 @@ struct Running {
 impl Running {
     /// Starts on a port that was free a moment ago; another one is tried if somebody took it.
     fn start(dir: &Path) -> Self {
+        Self::launch(|port| didp(dir, port, &["serve"]))
+    }
+
+    /// Starts with a disk on which no file can grow beyond 2 MB.
+    fn start_on_small_disk(dir: &Path) -> Self {
+        Self::launch(|port| {
+            let didp = didp(dir, port, &["serve"]);
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" serve"]).arg(didp.get_program());
+            shell.current_dir(dir).env("DIDP_TEST_PORT", port.to_string()).env("OAUTHING_LOG", "info");
+            shell
+        })
+    }
+
+    fn launch(command: impl Fn(u16) -> Command) -> Self {
         for _ in 0..20 {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = didp(dir, port, &["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child = command(port).stderr(Stdio::piped()).spawn().unwrap();
             let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
             let told = lines.find(|line| line.contains("serving") || line.contains("cannot listen"));
             if told.is_some_and(|line| line.contains("serving")) {
@@ -138,4 +153,48 @@ async fn what_was_answered_survives_kill_9_and_sigterm_ends_with_0() {
     assert_eq!(second.child.wait().unwrap().code(), Some(0));
     let url = second.url("/readyz");
     assert_eq!(output(dir.path(), &["healthcheck", &url]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_loses_nothing_that_was_acknowledged() {
+    let dir = prepared();
+    let small = Running::start_on_small_disk(dir.path());
+    let http = reqwest::Client::new();
+    let mut acknowledged = Vec::new();
+    let batch = Value::from(vec![device_metadata("code"); 50]);
+    let refused = loop {
+        // Several at once, so that they share commits.
+        let request = || http.post(small.url("/register/batch")).bearer_auth("token").json(&batch).send();
+        let (one, other) = tokio::join!(request(), request());
+        let answers = [one.unwrap(), other.unwrap()];
+        let mut refused = None;
+        for answer in answers {
+            match answer.status().as_u16() {
+                201 => acknowledged.extend(answer.json::<Vec<Value>>().await.unwrap()),
+                _ => refused = Some(answer),
+            }
+        }
+        if let Some(refused) = refused {
+            break refused;
+        }
+        assert!(acknowledged.len() < 100_000, "the disk is never full");
+    };
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "temporarily_unavailable");
+    assert!(!acknowledged.is_empty());
+    let read = async |didp: &Running, device: &Value| {
+        let path = format!("/register/{}", text(&device["client_id"]));
+        let token = text(&device["registration_access_token"]);
+        http.get(didp.url(&path)).bearer_auth(token).send().await.unwrap().status()
+    };
+    assert_eq!(read(&small, &acknowledged[0]).await, 200, "reading goes on");
+    drop(small);
+
+    let didp = Running::start(dir.path());
+    for device in &acknowledged {
+        assert_eq!(read(&didp, device).await, 200);
+    }
+    let again = http.post(didp.url("/register/batch")).bearer_auth("token").json(&batch);
+    assert_eq!(again.send().await.unwrap().status(), 201);
 }

@@ -110,7 +110,7 @@ pub(super) async fn callback(
     let state = callback.state.as_deref().unwrap_or_default();
     let name = format!("{}{}", session::cookie_name(&app, "didp_login_"), Pending::tag(state));
     let kept = session::cookie(&headers, &name)
-        .and_then(|sealed| Pending::open(sealed, app.keys.key(Purpose::Pages)));
+        .and_then(|sealed| app.keys.keys(Purpose::Pages).find_map(|key| Pending::open(sealed, key)));
     let Some(pending) = kept else {
         return explain(
             &app,

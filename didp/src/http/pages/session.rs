@@ -22,6 +22,7 @@ pub(super) struct Owner {
     pub(super) session: Session,
     /// The value that this session's forms carry.
     pub(super) csrf: String,
+    csrf_of_any_key: Vec<String>,
 }
 
 impl Owner {
@@ -29,7 +30,11 @@ impl Owner {
     pub(super) async fn find(app: &App, headers: &HeaderMap) -> Result<Option<Owner>, Failure> {
         let Some(token) = cookie(headers, &session_cookie_name(app)) else { return Ok(None) };
         let session = login::session(app, token).await?;
-        Ok(session.map(|session| Owner { session, csrf: csrf(app, token) }))
+        Ok(session.map(|session| Owner {
+            session,
+            csrf: csrf(app.keys.key(Purpose::Pages), token),
+            csrf_of_any_key: app.keys.keys(Purpose::Pages).map(|key| csrf(key, token)).collect(),
+        }))
     }
 }
 
@@ -60,8 +65,8 @@ impl FromRequestParts<App> for Visitor {
     }
 }
 
-fn csrf(app: &App, token: &str) -> String {
-    secret::encode(app.keys.key(Purpose::Pages).hmac(&[b"csrf\0", token.as_bytes()]))
+fn csrf(key: &secret::Key, token: &str) -> String {
+    secret::encode(key.hmac(&[b"csrf\0", token.as_bytes()]))
 }
 
 /// Seals a value into a form of this session, so that it comes back unchanged or not at all.
@@ -87,7 +92,12 @@ pub(super) fn check_post(
         return Err(Failure::Forged);
     }
     let sent = fields.one("csrf")?.unwrap_or_default();
-    if secret::equal(sent.as_bytes(), owner.csrf.as_bytes()) { Ok(()) } else { Err(Failure::Forged) }
+    // A page that was shown before the key changed is as good.
+    let fits = owner
+        .csrf_of_any_key
+        .iter()
+        .fold(false, |found, csrf| found | secret::equal(sent.as_bytes(), csrf.as_bytes()));
+    if fits { Ok(()) } else { Err(Failure::Forged) }
 }
 
 /// The value of a cookie; the first one, if there are several.

@@ -55,6 +55,13 @@ impl Didp {
         Self::open(prepared(), settings.to_owned(), Clock::system(), database).await
     }
 
+    /// A DIdP with a SQLite file, in a directory that `prepare` put something into.
+    pub(crate) async fn start_prepared(prepare: impl AsyncFnOnce(&Path)) -> Self {
+        let dir = prepared();
+        prepare(dir.path()).await;
+        Self::open(dir, String::new(), Clock::system(), "didp.sqlite".to_owned()).await
+    }
+
     /// A DIdP on a database that others may share; `keys` is the directory of another one whose keys it has.
     pub(crate) async fn start_on(database: &str, keys: Option<&Path>) -> Self {
         let dir = prepared();

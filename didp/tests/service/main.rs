@@ -18,4 +18,5 @@ mod replicas;
 mod rotation;
 mod schedules;
 mod tokens;
+mod upgrade;
 mod views;

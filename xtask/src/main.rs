@@ -1,10 +1,11 @@
 //! The project's chores: `cargo xtask test` is the one test command, `cargo xtask images` builds what Compose runs,
 //! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker,
-//! `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat.
+//! `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat, `cargo xtask docs` whether the pages say what is.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
 
+mod docs;
 mod stack;
 mod step;
 mod suites;
@@ -58,6 +59,8 @@ enum Chore {
     },
     /// Builds the images of the Compose deployment.
     Images,
+    /// Links, named files and tests, copied code and the log's events: whether the pages agree with the sources.
+    Docs,
     /// Checks licences, sources and advisories of all dependencies with cargo-deny; not part of `test`.
     Deny,
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Fuzz { seconds, packets, seed } => suites::fuzz(seconds, packets, seed).map(|()| true),
         Chore::Soak { minutes, seed } => suites::soak(minutes, seed).map(|()| true),
         Chore::Images => stack::build("oauthing").map(|()| true),
+        Chore::Docs => suites::docs().map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),
     };
     match done {

@@ -25,6 +25,7 @@ struct Suite {
 
 const SUITES: [Suite; 12] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
+    Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
     Suite { name: "rust", what: "all Rust tests", needs: &[], run: rust },
     Suite {
@@ -120,6 +121,14 @@ pub(crate) fn deny() -> anyhow::Result<()> {
 
 fn fmt() -> anyhow::Result<()> {
     Run::new(cargo(), &["fmt", "--all", "--", "--check"]).go()
+}
+
+/// Whether the pages agree with the sources.
+///
+/// # Errors
+/// If they do not; each fault is printed.
+pub(crate) fn docs() -> anyhow::Result<()> {
+    crate::docs::check(&root())
 }
 
 fn clippy() -> anyhow::Result<()> {

@@ -72,7 +72,7 @@ impl Failure {
                 (StatusCode::UNPROCESSABLE_ENTITY, w.bad_request_heading, w.name_too_long)
             }
             Failure::Forged => {
-                tracing::warn!(event = "form refused", why = "csrf");
+                tracing::warn!(event = "form_refused", why = "csrf");
                 (StatusCode::FORBIDDEN, w.forged_heading, w.forged_text)
             }
             Failure::NotFound => (StatusCode::NOT_FOUND, w.not_found_heading, w.not_found_text),
@@ -80,11 +80,11 @@ impl Failure {
             Failure::WrongRedirect => (StatusCode::BAD_REQUEST, w.wrong_app_heading, w.wrong_redirect_text),
             Failure::MalformedRequest => (StatusCode::BAD_REQUEST, w.wrong_app_heading, w.malformed_app_text),
             Failure::NoProviders => {
-                tracing::error!(event = "no login possible", why = "no upstream configured");
+                tracing::error!(event = "no_login_possible", why = "no upstream configured");
                 (StatusCode::SERVICE_UNAVAILABLE, w.unavailable_heading, w.no_providers)
             }
             Failure::Render => {
-                tracing::error!(event = "page not rendered");
+                tracing::error!(event = "page_not_rendered");
                 (StatusCode::INTERNAL_SERVER_ERROR, w.unavailable_heading, w.unavailable_text)
             }
             Failure::Refused(refusal) => {

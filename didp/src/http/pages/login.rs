@@ -151,15 +151,15 @@ fn explain(
     let w = reader.w;
     let (status, words) = match error {
         UpstreamError::Away(what) => {
-            tracing::warn!(event = "login failed", upstream = upstream.id(), why = what);
+            tracing::warn!(event = "login_failed", upstream = upstream.id(), why = what);
             (StatusCode::SERVICE_UNAVAILABLE, w.login_away.with(upstream.name()))
         }
         UpstreamError::Denied => {
-            tracing::info!(event = "login declined", upstream = upstream.id());
+            tracing::info!(event = "login_declined", upstream = upstream.id());
             (StatusCode::OK, w.login_denied.to_owned())
         }
         UpstreamError::Refused(what) => {
-            tracing::warn!(event = "login refused", upstream = upstream.id(), why = what);
+            tracing::warn!(event = "login_refused", upstream = upstream.id(), why = what);
             (StatusCode::BAD_REQUEST, w.login_failed.to_owned())
         }
     };

@@ -184,7 +184,7 @@ fn looks_like_a_path(tree: &Tree, code: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let Some((first, _)) = code.split_once('/') else { return false };
     code.chars().all(plain)
-        && !FOREIGN.contains(&first)
+        && !code.split('/').any(|part| FOREIGN.contains(&part))
         && tree.paths.contains(first)
         && PathBuf::from(code).components().all(|part| matches!(part, Component::Normal(_)))
 }

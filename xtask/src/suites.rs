@@ -23,7 +23,7 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 12] = [
+const SUITES: [Suite; 14] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -58,6 +58,12 @@ const SUITES: [Suite; 12] = [
         what: "the DIdP's pages against WCAG 2.2 AA, by axe in Chromium",
         needs: &[Tool::Node, Tool::Chromium],
         run: pages,
+    },
+    Suite {
+        name: "ops",
+        what: "backup of a database in use, secrets and file of the production deployment",
+        needs: &[Tool::Sqlite, Tool::Openssl, Tool::Docker],
+        run: ops,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
@@ -223,6 +229,10 @@ fn pages() -> anyhow::Result<()> {
         .env("OAUTHING_PAGES", &folder)
         .env("OAUTHING_CHROMIUM", tools::chromium().context("Chromium is gone")?)
         .go()
+}
+
+fn ops() -> anyhow::Result<()> {
+    Run::new(root().join("ops/test"), &[]).go()
 }
 
 fn images() -> anyhow::Result<()> {

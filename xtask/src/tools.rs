@@ -24,6 +24,10 @@ pub(crate) enum Tool {
     MosquittoClients,
     /// Python 3 with venv, for paho-mqtt.
     PythonVenv,
+    /// SQLite's command line.
+    Sqlite,
+    /// OpenSSL's command line.
+    Openssl,
     /// cargo-deny.
     CargoDeny,
 }
@@ -47,6 +51,8 @@ impl Tool {
             Tool::Zbar => succeeds("zbarimg", &["--version"]),
             Tool::MosquittoClients => on_path("mosquitto_pub") && on_path("mosquitto_sub"),
             Tool::PythonVenv => succeeds("python3", &["-c", "import venv, ensurepip"]),
+            Tool::Sqlite => on_path("sqlite3"),
+            Tool::Openssl => succeeds("openssl", &["version"]),
             Tool::CargoDeny => succeeds("cargo", &["deny", "--version"]),
         }
     }
@@ -65,6 +71,8 @@ impl Tool {
             Tool::Zbar => "zbar-tools",
             Tool::MosquittoClients => "mosquitto-clients",
             Tool::PythonVenv => "python3-venv",
+            Tool::Sqlite => "sqlite3",
+            Tool::Openssl => "openssl",
             Tool::CargoDeny => "cargo install --locked cargo-deny",
         }
     }

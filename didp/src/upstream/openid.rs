@@ -281,7 +281,7 @@ impl Provider {
                     return Some(Discovered { metadata: Arc::new(metadata), keys, at: now, keys_at: now });
                 }
                 Err(error) => {
-                    tracing::warn!(issuer = self.issuer.as_str(), attempt, %error, "discovery failed");
+                    tracing::warn!(event = "discovery_failed", issuer = self.issuer.as_str(), attempt, %error);
                 }
             }
             if attempt < ATTEMPTS {

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Event {
     pub(crate) line: usize,
     pub(crate) name: String,
-    /// `error`, `warn`, `info`, `debug` or `trace`; empty if no such macro stands before it.
-    pub(crate) level: String,
+    /// `error`, `warn`, `info`, `debug` or `trace`; `cause` if what happened decides; empty if no such macro stands before it.
+    pub(crate) level: &'static str,
 }
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -37,28 +37,20 @@ pub(crate) fn test_names(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// Every `event = "…"` and the level of the macro that it stands in.
+/// Every `event = "…"` with the level of the macro that it stands in, and every `.log("…")`, whose level is its cause's.
 pub(crate) fn events(text: &str) -> Vec<Event> {
-    const MARK: &str = "event = \"";
-    let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(at) = text[from..].find(MARK).map(|at| from + at) {
-        let begin = at + MARK.len();
-        let end = text[begin..].find('"').map_or(text.len(), |end| begin + end);
-        let before = &text[..at];
-        let level = LEVELS
-            .into_iter()
-            .filter_map(|level| before.rfind(&format!("{level}!(")).map(|at| (at, level)))
-            .max()
-            .map_or("", |(_, level)| level);
-        found.push(Event {
-            line: before.matches('\n').count() + 1,
-            name: text[begin..end].to_owned(),
-            level: level.to_owned(),
-        });
-        from = end;
-    }
-    found
+    let level = |at: usize| {
+        let last = |level: &'static str| text[..at].rfind(&format!("{level}!(")).map(|at| (at, level));
+        LEVELS.into_iter().filter_map(last).max().map_or("", |(_, level)| level)
+    };
+    let named = text.match_indices("event = \"").map(|(at, mark)| (at + mark.len(), level(at)));
+    let caused = text.match_indices(".log(\"").map(|(at, mark)| (at + mark.len(), "cause"));
+    let found = named.chain(caused).map(|(at, level)| Event {
+        line: text[..at].matches('\n').count() + 1,
+        name: text[at..].split('"').next().unwrap_or_default().to_owned(),
+        level,
+    });
+    found.collect()
 }
 
 #[cfg(test)]
@@ -73,11 +65,12 @@ mod tests {
 
     #[test]
     fn an_event_has_the_level_of_its_own_macro() {
-        let text = "tracing::info!(event = \"a\");\nwarn!(\n  event = \"b c\",\n  x,\n);\n";
-        let expected = [(1, "a", "info"), (3, "b c", "warn")];
+        let text =
+            "tracing::info!(event = \"a\");\nwarn!(\n  event = \"b c\",\n  x,\n);\nerror.log(\"d\");\n";
+        let expected = [(1, "a", "info"), (3, "b c", "warn"), (6, "d", "cause")];
         let found: Vec<_> = events(text);
         for (event, (line, name, level)) in found.iter().zip(expected) {
-            assert_eq!((event.line, event.name.as_str(), event.level.as_str()), (line, name, level));
+            assert_eq!((event.line, event.name.as_str(), event.level), (line, name, level));
         }
         assert_eq!(found.len(), expected.len());
     }

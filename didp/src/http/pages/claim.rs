@@ -127,7 +127,7 @@ pub(super) async fn decide(
     // A claim that is over refuses any decision; its page says how it ended.
     if let Err(refusal) = decided {
         let Refusal::OAuth(..) = refusal else { return Err(refusal.into()) };
-        refusal.log("claim decision refused");
+        refusal.log("claim_decision_refused");
     }
     Ok(Redirect::to(&format!("/claim/{}", segment(&ticket))).into_response())
 }

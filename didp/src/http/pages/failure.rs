@@ -88,7 +88,7 @@ impl Failure {
                 (StatusCode::INTERNAL_SERVER_ERROR, w.unavailable_heading, w.unavailable_text)
             }
             Failure::Refused(refusal) => {
-                refusal.log("page refused");
+                refusal.log("page_refused");
                 match refusal {
                     Refusal::OAuth(..) => (StatusCode::BAD_REQUEST, w.bad_request_heading, w.bad_input_text),
                     Refusal::TooMany(seconds) => {

@@ -49,7 +49,7 @@ const SUITES: [Suite; 14] = [
     },
     Suite {
         name: "stock-clients",
-        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js against a stack in this process",
+        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js, the guide's apps against a stack in this process",
         needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node],
         run: stock_clients,
     },
@@ -142,7 +142,7 @@ fn clippy() -> anyhow::Result<()> {
 }
 
 /// Tests of `e2e` that `stock-clients` runs; here they would only skip themselves.
-const STOCK: [&str; 2] = ["mosquitto", "other_languages"];
+const STOCK: [&str; 3] = ["mosquitto", "other_languages", "guide"];
 
 fn rust() -> anyhow::Result<()> {
     if tools::has_nextest() {
@@ -207,8 +207,8 @@ fn stock_clients() -> anyhow::Result<()> {
     npm_ci("samples/tpa/web")?;
     // The stack takes the program that it finds beside the tests, which may be an old one.
     Run::new(cargo(), &["build", "--locked", "-p", "pcm"]).go()?;
-    let [one, other] = STOCK;
-    Run::new(cargo(), &["test", "--locked", "-p", "e2e", "--test", one, "--test", other])
+    let tests = STOCK.map(|binary| ["--test", binary]).concat();
+    Run::new(cargo(), &[&["test", "--locked", "-p", "e2e"], &tests[..]].concat())
         .env("OAUTHING_PYTHON", python)
         .env("OAUTHING_ALL", "1")
         .go()

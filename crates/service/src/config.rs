@@ -47,9 +47,10 @@ impl Source {
         ConfigError { file: self.file.clone(), line: Some(line), message: message.into() }
     }
 
-    /// The file's folder: relative paths in a configuration are relative to it.
+    /// The file's folder: relative paths in a configuration are relative to it. Of a mere name it is `.`, never an empty path.
     pub fn folder(&self) -> &Path {
-        self.file.parent().unwrap_or(Path::new("."))
+        let parent = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
     }
 }
 
@@ -142,6 +143,14 @@ mod tests {
 
     fn example(text: &str) -> Result<(Example, Source), ConfigError> {
         parse(Path::new("didp.toml"), text, |name| (name == "HOST").then(|| "example.org".to_owned()))
+    }
+
+    #[test]
+    fn a_mere_name_lies_in_the_current_folder() {
+        for (file, folder) in [("didp.toml", "."), ("a/didp.toml", "a"), ("/etc/didp.toml", "/etc")] {
+            let (_, source) = parse::<toml::Table>(Path::new(file), "", |_| None).unwrap();
+            assert_eq!(source.folder(), Path::new(folder));
+        }
     }
 
     #[test]

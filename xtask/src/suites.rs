@@ -61,8 +61,8 @@ const SUITES: [Suite; 14] = [
     },
     Suite {
         name: "ops",
-        what: "backup of a database in use, secrets and file of the production deployment",
-        needs: &[Tool::Sqlite, Tool::Openssl, Tool::Docker],
+        what: "backups of databases in use, secrets and file of the production deployment",
+        needs: &[Tool::Sqlite, Tool::Postgres, Tool::Openssl, Tool::Docker],
         run: ops,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },

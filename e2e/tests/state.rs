@@ -22,7 +22,7 @@ async fn thermostat(scene: &Scene) -> anyhow::Result<Client> {
 }
 
 async fn kill(scene: &Scene) -> anyhow::Result<()> {
-    ensure!(scene.stack.kill_pcms()? == 1, "one owner has one PCM");
+    ensure!(scene.stack.kill_pcms().await? == 1, "one owner has one PCM");
     Ok(())
 }
 

@@ -212,6 +212,8 @@ pub struct LauncherConfig {
     /// Image of the PCM (`docker` only).
     #[serde(default = "pcm_image")]
     pub image: String,
+    /// The engine's socket (`docker` only); what `DOCKER_HOST` says if missing, and else /var/run/docker.sock.
+    pub engine: Option<PathBuf>,
     /// The PCM's program and its first arguments (`process` only).
     #[serde(default)]
     pub pcm_command: Vec<PathBuf>,
@@ -219,11 +221,37 @@ pub struct LauncherConfig {
     pub peer_uid: Option<u32>,
     /// Group id of the gateway, which may open the PCMs' sockets.
     pub peer_gid: Option<u32>,
-    /// User id that containers run as (`docker` only).
-    pub pcm_uid: Option<u32>,
-    /// PCMs at once.
+    /// PCMs at once, those of the pool among them.
     #[serde(default = "pcm_capacity")]
     pub capacity: usize,
+    /// PCMs that are kept started before they are anybody's; 0 starts each when it is needed.
+    #[serde(default = "pcm_pool")]
+    pub pool: usize,
+    /// Seconds without a connection and a pending will after which a PCM is stopped; 0 never.
+    #[serde(default = "pcm_idle")]
+    pub idle_seconds: u64,
+    /// Memory that one PCM may use, in MiB.
+    #[serde(default = "pcm_memory")]
+    pub owner_memory_mib: u64,
+    /// Disk that one PCM's state may use, in MiB; half of it a file.
+    #[serde(default = "pcm_disk")]
+    pub owner_disk_mib: u64,
+    /// Memory that the host must have left, in MiB: with less, no PCM is started and newcomers are refused.
+    #[serde(default = "pcm_reserve")]
+    pub reserve_memory_mib: u64,
+    /// Containers that share a shim at most, where the engine can do that; 0 gives each its own (`docker` only).
+    #[serde(default = "pcm_group")]
+    pub group: usize,
+    /// Whether what PCMs acknowledge must be on the medium, for loss of power; much slower.
+    #[serde(default)]
+    pub state_sync: bool,
+}
+
+impl LauncherConfig {
+    /// Longest file of a PCM's state, in bytes.
+    pub(crate) fn longest_file(&self) -> u64 {
+        self.owner_disk_mib << 19
+    }
 }
 
 /// What a PCM runs as.
@@ -242,6 +270,30 @@ fn pcm_image() -> String {
 
 fn pcm_capacity() -> usize {
     1_000
+}
+
+fn pcm_pool() -> usize {
+    4
+}
+
+fn pcm_idle() -> u64 {
+    900
+}
+
+fn pcm_memory() -> u64 {
+    64
+}
+
+fn pcm_disk() -> u64 {
+    32
+}
+
+fn pcm_reserve() -> u64 {
+    128
+}
+
+fn pcm_group() -> usize {
+    50
 }
 
 /// An `http` or `https` URI without query and fragment, kept character by character.

@@ -29,6 +29,7 @@ fn stand_in_pcm() {
     // SAFETY: the launcher put a listener there, and nothing else in this process uses it.
     let listener = unsafe { UnixListener::from_raw_fd(3) };
     listener.set_nonblocking(false).unwrap();
+    let mut name = None;
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         let mut byte = [0];
@@ -41,16 +42,35 @@ fn stand_in_pcm() {
             session.rsplit(") ").next().unwrap_or_default().split(' ').nth(3).unwrap_or_default().to_owned();
         let fds = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let answer = match byte[0] {
+            b'O' => answer_the_launcher(&mut stream, &mut name),
             b'l' => std::fs::read_to_string("/proc/self/limits").unwrap_or_default(),
             b'p' => std::process::id().to_string(),
             b'e' => std::env::vars().count().to_string(),
             b'f' => fds.to_string(),
             b's' => (session == std::process::id().to_string()).to_string(),
+            b'n' => name.clone().unwrap_or_default(),
             b'x' => std::process::exit(0),
             _ => status,
         };
         stream.write_all(answer.as_bytes()).unwrap();
     }
+}
+
+/// The first byte of the launcher's preamble is read. Without state and without MQTT nobody ever needs it.
+fn answer_the_launcher(stream: &mut std::os::unix::net::UnixStream, name: &mut Option<String>) -> String {
+    let mut line = Vec::new();
+    std::io::BufRead::read_until(&mut std::io::BufReader::new(&*stream), b'\n', &mut line).unwrap();
+    let start = 7 + u32::from_be_bytes(line[3..7].try_into().unwrap()) as usize;
+    let request: pcm_wire::Request = serde_json::from_slice(&line[start..]).unwrap();
+    let answer = match request.verb {
+        pcm_wire::Verb::Identity(identity) => {
+            *name = Some(identity.name);
+            pcm_wire::Answer::Ok {}
+        }
+        pcm_wire::Verb::Whose {} => pcm_wire::Answer::Whose { name: name.clone() },
+        other => panic!("{other:?}"),
+    };
+    serde_json::to_string(&pcm_wire::Reply { id: request.id, answer }).unwrap() + "\n"
 }
 
 fn stand_in() -> serde_json::Value {
@@ -73,7 +93,7 @@ struct Running {
 fn config(dir: &Path, command: serde_json::Value, capacity: usize) -> LauncherConfig {
     serde_json::from_value(serde_json::json!({
         "runtime": "process", "socket": dir.join("launcher.sock"), "dir": dir.join("run"),
-        "pcm_command": command, "capacity": capacity,
+        "pcm_command": command, "capacity": capacity, "pool": 0,
     }))
     .unwrap()
 }
@@ -229,7 +249,7 @@ async fn what_a_pcm_keeps_outlives_it_and_goes_when_it_is_removed() {
     launcher.client.ensure(&name(2)).await.unwrap();
     let limits = ask(&first, b'l').await;
     let longest = limits.lines().find(|line| line.starts_with("Max file size")).unwrap();
-    assert_eq!(longest.split_whitespace().nth(3), Some((48 << 20).to_string().as_str()), "{longest}");
+    assert_eq!(longest.split_whitespace().nth(3), Some((16 << 20).to_string().as_str()), "{longest}");
     for kept in [&one, &two] {
         assert_eq!(std::fs::metadata(kept).unwrap().permissions().mode() & 0o7777, 0o700);
         std::fs::write(kept.join("a"), "kept").unwrap();
@@ -321,4 +341,111 @@ async fn a_second_launcher_on_the_same_socket_refuses_to_start() {
     assert!(format!("{:#}", second.unwrap_err()).contains("another launcher"));
     assert!(launcher.client.list().await.is_ok());
     launcher.stop().await;
+}
+
+async fn start_pooled(pool: usize, capacity: usize) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), stand_in(), capacity);
+    config.pool = pool;
+    start_with(dir, config).await
+}
+
+/// The processes that are nobody's, once there are so many.
+async fn pool_of(launcher: &Running, size: usize) -> Vec<u32> {
+    let filled = async {
+        loop {
+            let all = launcher.client.processes().await.unwrap();
+            let pool: Vec<u32> = all.iter().filter(|pcm| pcm.name.is_none()).map(|pcm| pcm.pid).collect();
+            if pool.len() == size {
+                return pool;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, filled).await.expect("the pool is filled")
+}
+
+#[tokio::test]
+async fn the_pool_is_claimed_and_filled_again_and_nobody_gets_a_used_one() {
+    let launcher = start_pooled(2, 10).await;
+    let waiting = pool_of(&launcher, 2).await;
+    let one = launcher.client.ensure(&name(1)).await.unwrap();
+    let pid: u32 = ask(&one, b'p').await.parse().unwrap();
+    assert!(one.fresh && waiting.contains(&pid));
+    // It was told whose it is, and lies under that name.
+    assert_eq!(ask(&one, b'n').await, name(1).as_str());
+    assert_eq!(one.socket, launcher.dir.path().join("run").join(name(1).as_str()).join("s"));
+    let next = pool_of(&launcher, 2).await;
+    assert!(!next.contains(&pid));
+    launcher.client.remove(&name(1)).await.unwrap();
+    wait_until_gone(&pid.to_string()).await;
+    let two = launcher.client.ensure(&name(2)).await.unwrap();
+    assert_ne!(ask(&two, b'p').await, pid.to_string());
+    assert_eq!(ask(&two, b'n').await, name(2).as_str());
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn the_pool_takes_no_owners_place() {
+    let launcher = start_pooled(3, 2).await;
+    pool_of(&launcher, 2).await;
+    let one = launcher.client.ensure(&name(1)).await.unwrap();
+    pool_of(&launcher, 1).await;
+    launcher.client.ensure(&name(2)).await.unwrap();
+    pool_of(&launcher, 0).await;
+    let refused = launcher.client.ensure(&name(3)).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { kind: ErrorKind::Capacity, .. }), "{refused}");
+    assert!(!launcher.client.ensure(&name(1)).await.unwrap().fresh);
+    ask(&one, b'x').await;
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_died_in_the_pool_is_nobodys() {
+    let launcher = start_pooled(1, 10).await;
+    let pool = pool_of(&launcher, 1).await;
+    let pid = rustix::process::Pid::from_raw(pool[0].try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let ready = launcher.client.ensure(&name(1)).await.unwrap();
+    assert_ne!(ask(&ready, b'p').await, pool[0].to_string());
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_without_memory_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), stand_in(), 10);
+    config.reserve_memory_mib = 1 << 30;
+    config.pool = 1;
+    let launcher = start_with(dir, config).await;
+    let refused = launcher.client.ensure(&name(1)).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { kind: ErrorKind::Capacity, .. }), "{refused}");
+    assert_eq!(launcher.client.processes().await.unwrap(), []);
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_launcher_in_the_same_directory_refuses_to_start() {
+    let launcher = start(stand_in(), 1).await;
+    let mut config = config(launcher.dir.path(), stand_in(), 1);
+    config.socket = launcher.dir.path().join("other.sock");
+    let second = ignite::launcher::run(config, Shutdown::new()).await;
+    assert!(format!("{:#}", second.unwrap_err()).contains("another launcher works in"));
+    launcher.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_launcher_left_half_done_is_gone_at_the_next_start() {
+    let dir = start(stand_in(), 1).await.stop().await;
+    let left = ["pool-41234567", "gone-pcm-1-00000001", "pcm-00000000000000000000000000000001"];
+    for directory in left {
+        std::fs::create_dir(dir.path().join("run").join(directory)).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("run/not-ours")).unwrap();
+    let next = start_in(dir, stand_in(), 1).await;
+    for directory in left {
+        assert!(!next.dir.path().join("run").join(directory).exists(), "{directory}");
+    }
+    assert!(next.dir.path().join("run/not-ours").exists());
+    next.stop().await;
 }

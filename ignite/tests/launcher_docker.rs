@@ -50,6 +50,7 @@ impl Bench {
         let run = self.dir.path().join("run");
         let config = serde_json::json!({
             "runtime": "docker", "dir": run, "socket": run.join("launcher.sock"), "image": image(), "capacity": capacity,
+            "pool": 0, "owner_memory_mib": 48, "owner_disk_mib": 8,
             "state_dir": self.dir.path().join("state"),
         });
         let shutdown = Shutdown::new();
@@ -122,30 +123,54 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     let found = bench.inspect(one).await.unwrap();
     let host = found.host_config.unwrap();
     assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!(host.ipc_mode.as_deref(), Some("none"));
     assert_eq!(host.readonly_rootfs, Some(true));
+    assert_eq!(host.privileged, Some(false));
+    assert_eq!(host.cap_add, None);
     assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
-    assert!(host.security_opt.unwrap().iter().all(|option| !option.contains("unconfined")));
+    assert_eq!((host.memory, host.memory_swap), (Some(48 << 20), Some(48 << 20)));
+    assert!(host.pids_limit.is_some_and(|most| (1..=64).contains(&most)));
+    assert_eq!(host.log_config.unwrap().typ.as_deref(), Some("none"));
+    let security = host.security_opt.unwrap();
+    assert!(security.iter().any(|option| option == "no-new-privileges:true"));
+    let profile = security.iter().find_map(|option| option.strip_prefix("seccomp=")).unwrap();
+    let profile: serde_json::Value = serde_json::from_str(profile).expect("the profile itself, and no name");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
     let networks = found.network_settings.unwrap().networks.unwrap();
     assert!(networks.values().all(|network| network.ip_address.as_deref().unwrap_or_default().is_empty()));
-    let mut mounts: Vec<_> = found.mounts.unwrap().into_iter().filter_map(|mount| mount.source).collect();
-    mounts.sort_unstable();
-    let own = [ready.socket.parent().unwrap().to_owned(), bench.state(one)];
-    assert_eq!(mounts, own.map(|path| path.to_str().unwrap().to_owned()));
+    let mounts: Vec<_> = found.mounts.unwrap().into_iter().filter_map(|mount| mount.source).collect();
+    let slot = bench.dir.path().join("run").join(format!("pool-{:08x}", ready.uid));
+    assert_eq!(mounts, [slot.to_str().unwrap()], "the directory that it was started in, which is the owner's now");
+    assert!(!slot.exists() && ready.socket.ends_with(format!("{one}/s")));
 
-    // From inside: one directory with one socket, no interface but the loopback, no capability.
+    // From inside: its program, a directory with one socket, no interface but the loopback, no right, limits of its own.
     let pid = found.state.unwrap().pid.unwrap();
     let inside = Path::new("/proc").join(pid.to_string());
-    let seen: Vec<_> =
-        std::fs::read_dir(inside.join("root/run/pcm")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(seen, ["s"]);
-    let mut kept: Vec<_> =
-        std::fs::read_dir(inside.join("root/var/lib/pcm")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    kept.sort_unstable();
-    assert_eq!(kept, ["a", "b"]);
+    let seen = |dir: &str| -> Vec<_> {
+        std::fs::read_dir(inside.join("root").join(dir)).unwrap().map(|e| e.unwrap().file_name()).collect()
+    };
+    assert_eq!(seen("run/pcm"), ["s"]);
+    assert!(!inside.join("root/var").exists() && !inside.join("root/bin").exists());
+    // The two files of its state are open, and nothing else that is a file.
+    let open = std::fs::read_dir(inside.join("fd")).unwrap().map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap());
+    let mut files: Vec<PathBuf> = open.filter(|file| file.starts_with(bench.dir.path())).collect();
+    files.sort_unstable();
+    assert_eq!(files, ["a", "b"].map(|file| bench.state(one).join(file)));
+    let root = std::fs::read_to_string(inside.join("mountinfo")).unwrap();
+    let root = root.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    assert!(root.split(' ').nth(5).unwrap().split(',').any(|option| option == "ro"), "{root}");
+    let limits = std::fs::read_to_string(inside.join("limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(limit("Max file size"), (4 << 20).to_string());
+    assert_eq!(limit("Max core file size"), "0");
     let everything = std::fs::read_to_string(inside.join("mountinfo")).unwrap();
     assert!(
         everything.contains(one.as_str())
             && !everything.contains(two.as_str())
+            && !everything.contains(&format!("{:08x}", other.uid))
             && !everything.contains("docker.sock")
     );
     let interfaces = std::fs::read_to_string(inside.join("net/dev")).unwrap();
@@ -157,12 +182,17 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     assert_eq!(u64::from_str_radix(&field("CapBnd:"), 16), Ok(0));
     assert_eq!(field("NoNewPrivs:"), "1");
     assert_eq!(field("Seccomp:"), "2");
+    // The container's filter, the one that it waited for its owner behind, and the last one.
+    assert_eq!(field("Seccomp_filters:"), "3");
+    assert_eq!(field("Groups:"), ready.uid.to_string());
     assert_eq!(field("Uid:").split_whitespace().next().unwrap(), ready.uid.to_string());
 
     let dir = std::fs::metadata(ready.socket.parent().unwrap()).unwrap();
     assert_eq!((dir.uid(), dir.mode() & 0o7777), (ready.uid, 0o2770));
     let state = std::fs::metadata(bench.state(one)).unwrap();
-    assert_eq!((state.uid(), state.gid(), state.mode() & 0o7777), (ready.uid, ready.uid, 0o700));
+    assert_eq!((state.uid(), state.mode() & 0o7777), (rustix::process::getuid().as_raw(), 0o700));
+    let socket = std::fs::metadata(&ready.socket).unwrap();
+    assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o7777), (ready.uid, dir.gid(), 0o660));
     bench.finish().await;
 }
 

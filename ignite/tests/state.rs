@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::client::{Client, bearer};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use common::client::{Client, bearer, will};
 use common::{Stack, app_detail, until};
 use mqtt_wire::{Connect, Properties, Property, Version};
 use serde_json::json;
@@ -33,7 +36,7 @@ async fn a_killed_pcm_comes_back_with_what_it_acknowledged() {
     let (app, mut device, [app_token, device_token]) = parties(&stack).await;
     app.disconnect().await;
     assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     let mut app = stack.connect().await;
     assert_eq!(app.connect(kept(&app_token)).await, 0);
     assert_eq!(app.message().await.payload, b"kept");
@@ -43,7 +46,7 @@ async fn a_killed_pcm_comes_back_with_what_it_acknowledged() {
     device.log_in(Version::V5, "thermostat", &device_token).await;
     assert_eq!(device.publish_acked(1, "d/temperature", b"again").await, 0);
     stack.restart().await;
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     let mut app = stack.connect().await;
     assert_eq!(app.connect(kept(&app_token)).await, 0);
     assert_eq!(app.message().await.payload, b"again");
@@ -61,12 +64,12 @@ async fn files_of_another_key_are_refused_and_left_alone() {
         }
     };
     share("YW5vdGhlcg");
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     let mut early = stack.connect().await;
     assert_eq!(early.connect(kept(&app_token)).await, 0x88);
     // With the key that it was, everything is there.
     share("c2hhcmU");
-    stack.kill_pcms();
+    stack.kill_pcms().await;
     let mut app = stack.connect().await;
     assert_eq!(app.connect(kept(&app_token)).await, 0);
     assert_eq!(app.message().await.payload, b"kept");
@@ -78,7 +81,7 @@ async fn what_was_revoked_while_the_pcm_was_dead_does_not_come_back() {
     let (app, mut device, [_, device_token]) = parties(&stack).await;
     app.disconnect().await;
     assert_eq!(device.publish_acked(1, "d/temperature", b"for nobody").await, 0);
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     let answers = stack.didp.facts().grant_answers;
     stack.didp.revoke("owner", "s-app");
     until("the gateway asked", async || stack.didp.facts().grant_answers > answers).await;
@@ -103,7 +106,7 @@ async fn an_owner_without_grants_leaves_nothing_whether_the_pcm_runs_or_not() {
         assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
         assert_eq!(stack.kept().len(), 1);
         if !runs {
-            assert_eq!(stack.kill_pcms(), 1);
+            assert_eq!(stack.kill_pcms().await, 1);
             until("it is dead", async || stack.pcms().await == 0).await;
         }
         stack.didp.revoke("owner", "s-app");
@@ -116,7 +119,114 @@ async fn an_owner_without_grants_leaves_nothing_whether_the_pcm_runs_or_not() {
 async fn an_erased_owner_leaves_nothing() {
     let stack = Stack::start().await;
     let _parties = parties(&stack).await;
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     stack.didp.say("erased", "sub", "owner");
+    until("everything is gone", async || stack.kept().is_empty()).await;
+}
+
+/// A stack whose PCMs are stopped after a second without anybody.
+async fn hasty() -> Stack {
+    Stack::with(|config| config.launcher.idle_seconds = 1).await
+}
+
+#[tokio::test]
+async fn an_idle_pcm_is_stopped_and_comes_back_with_its_state() {
+    let stack = hasty().await;
+    let (app, mut device, [app_token, _]) = parties(&stack).await;
+    app.disconnect().await;
+    assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
+    // No traffic is not idle: somebody is connected.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(stack.pcms().await, 1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    device.disconnect().await;
+    until("it is stopped", async || stack.pcms().await == 0).await;
+    assert_eq!(stack.kept().len(), 1);
+    let mut app = stack.connect().await;
+    assert_eq!(app.connect(kept(&app_token)).await, 0);
+    assert_eq!(app.message().await.payload, b"kept");
+}
+
+#[tokio::test]
+async fn a_pcm_with_a_pending_will_is_not_idle() {
+    let stack = hasty().await;
+    let app_token = stack.didp.add_app("owner", "s-app", json!([app_detail("label1", &["read"])]));
+    let device_token = stack.didp.add_device("owner", "s-device", "label1");
+    let mut app = stack.connect().await;
+    assert_eq!(app.connect(kept(&app_token)).await, 0);
+    assert_eq!(app.subscribe(1, &["d/#"]).await, [2]);
+    app.disconnect().await;
+    let mut device = stack.connect().await;
+    let delay = [Property::WillDelayInterval(4)];
+    let connect = Connect {
+        will: Some(will("d/temperature", &delay)),
+        properties: Properties::list(&KEEP),
+        ..bearer(Version::V5, "thermostat", &device_token)
+    };
+    assert_eq!(device.connect(connect).await, 0);
+    let began = Instant::now();
+    drop(device);
+    until("it is stopped", async || stack.pcms().await == 0).await;
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
+    let mut app = stack.connect().await;
+    assert_eq!(app.connect(kept(&app_token)).await, 0);
+    assert_eq!(app.message().await.payload, b"gone");
+}
+
+/// Whoever connects while its PCM is being stopped waits for the next one, and nothing that was acknowledged is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_during_a_cull_is_served() {
+    let stack = std::sync::Arc::new(hasty().await);
+    let mut owners = tokio::task::JoinSet::new();
+    for owner in 0..6_u64 {
+        let stack = std::sync::Arc::clone(&stack);
+        owners.spawn(async move {
+            let (owner_name, label) = (format!("owner{owner}"), format!("label{owner}"));
+            let app_token = stack.didp.add_app(&owner_name, &format!("a{owner}"), json!([app_detail(&label, &["read"])]));
+            let device_token = stack.didp.add_device(&owner_name, &format!("d{owner}"), &label);
+            let mut app = stack.connect().await;
+            assert_eq!(app.connect(kept(&app_token)).await, 0);
+            assert_eq!(app.subscribe(1, &["d/#"]).await, [2]);
+            app.disconnect().await;
+            for round in 0..4_u64 {
+                let payload = format!("{owner}-{round}");
+                let mut device = stack.connect().await;
+                device.log_in(Version::V5, "thermostat", &device_token).await;
+                assert_eq!(device.publish_acked(1, "d/temperature", payload.as_bytes()).await, 0);
+                device.disconnect().await;
+                // Into the second in which it is asked whether anybody needs it.
+                tokio::time::sleep(Duration::from_millis(1_000 + (owner * 97 + round * 211) % 1_100)).await;
+                let mut app = stack.connect().await;
+                assert_eq!(app.connect(kept(&app_token)).await, 0);
+                assert_eq!(app.message().await.payload, payload.as_bytes());
+                app.disconnect().await;
+            }
+        });
+    }
+    let mut pids = BTreeSet::new();
+    while !owners.is_empty() {
+        let pcms = stack.launcher.processes().await.unwrap();
+        pids.extend(pcms.iter().filter(|pcm| pcm.name.is_some()).map(|pcm| pcm.pid));
+        while let Some(done) = owners.try_join_next() {
+            done.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(pids.len() > 6, "some were stopped: {}", pids.len());
+}
+
+#[tokio::test]
+async fn a_release_while_the_pcm_is_stopped_leaves_nothing() {
+    let stack = hasty().await;
+    let (app, mut device, _) = parties(&stack).await;
+    assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
+    app.disconnect().await;
+    device.disconnect().await;
+    until("it is stopped", async || stack.pcms().await == 0).await;
+    assert_eq!(stack.kept().len(), 1);
+    stack.didp.revoke("owner", "s-app");
+    stack.didp.revoke("owner", "s-device");
     until("everything is gone", async || stack.kept().is_empty()).await;
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub const USAGE: &str = "usage:
   pcm --dir DIRECTORY --peer-uid UID [--sandbox] [STATE]   listen on DIRECTORY/s, for connections of that user only
   pcm --listen-fd FD --peer-uid UID [--sandbox] [STATE]    serve an inherited Unix listener
+  pcm --dir or --listen-fd as above, --launcher-uid UID    wait for that user to say whose PCM it is, and for its two files
   pcm --listen ADDRESS [--sandbox]                         plain broker on TCP: anonymous, all topics; prints the bound address
   pcm --version                                            say it and exit
 STATE:
@@ -22,6 +23,8 @@ pub struct Options {
     pub listen: Listen,
     /// Deny oneself everything but serving before the first connection.
     pub sandbox: bool,
+    /// The user that says whose PCM it is; without one it is whose the gateway says.
+    pub launcher_uid: Option<u32>,
     /// Where state is kept, if it is; not for a plain broker.
     pub state: Option<StateOptions>,
 }
@@ -64,7 +67,7 @@ impl std::error::Error for BadArguments {}
 /// [`BadArguments`] with a sentence for the person who typed them.
 pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArguments> {
     let (mut directory, mut descriptor, mut address, mut peer_uid) = (None, None, None, None);
-    let (mut sandbox, mut state_directory, mut sync) = (false, None, false);
+    let (mut sandbox, mut state_directory, mut sync, mut launcher_uid) = (false, None, false, None);
     while let Some(argument) = args.next() {
         let name = argument.to_str().unwrap_or_default().to_owned();
         match name.as_str() {
@@ -75,6 +78,7 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArg
             "--listen-fd" => descriptor = Some(parsed(&name, &mut args)?),
             "--listen" => address = Some(parsed(&name, &mut args)?),
             "--peer-uid" => peer_uid = Some(parsed(&name, &mut args)?),
+            "--launcher-uid" => launcher_uid = Some(parsed(&name, &mut args)?),
             _ => return Err(BadArguments(format!("unknown argument {}", argument.to_string_lossy()))),
         }
     }
@@ -93,10 +97,16 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArg
                 "a plain broker keeps no state: --state-dir is for the others".to_owned(),
             ));
         }
+        (Listen::Plain(_), None) if launcher_uid.is_some() => {
+            return Err(BadArguments("a plain broker is nobody's: --launcher-uid is for the others".to_owned()));
+        }
+        (_, Some(_)) if launcher_uid.is_some() => {
+            return Err(BadArguments("--state-dir and --launcher-uid: the launcher brings the files".to_owned()));
+        }
         (_, None) if sync => return Err(BadArguments("--state-sync needs --state-dir".to_owned())),
         (_, directory) => directory.map(|directory| StateOptions { directory, sync }),
     };
-    Ok(Options { listen, sandbox, state })
+    Ok(Options { listen, sandbox, launcher_uid, state })
 }
 
 fn value(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<OsString, BadArguments> {
@@ -126,18 +136,24 @@ mod tests {
         let directory = Listen::Directory(PathBuf::from("/run/pcm"), 7);
         assert_eq!(
             options("--dir /run/pcm --peer-uid 7"),
-            Ok(Options { listen: directory, sandbox: false, state: None })
+            Ok(Options { listen: directory, sandbox: false, launcher_uid: None, state: None })
         );
         let inherited = Listen::Descriptor(3, 7);
         assert_eq!(
             options("--listen-fd 3 --peer-uid 7 --sandbox"),
-            Ok(Options { listen: inherited, sandbox: true, state: None })
+            Ok(Options { listen: inherited, sandbox: true, launcher_uid: None, state: None })
         );
         let plain = Listen::Plain(([127, 0, 0, 1], 0).into());
         assert_eq!(
             options("--listen 127.0.0.1:0"),
-            Ok(Options { listen: plain, sandbox: false, state: None })
+            Ok(Options { listen: plain, sandbox: false, launcher_uid: None, state: None })
         );
+    }
+
+    #[test]
+    fn who_says_whose_it_is() {
+        assert_eq!(options("--dir a --peer-uid 7 --launcher-uid 0").unwrap().launcher_uid, Some(0));
+        assert_eq!(options("--dir a --peer-uid 7").unwrap().launcher_uid, None);
     }
 
     #[test]
@@ -157,6 +173,8 @@ mod tests {
             ("--listen 127.0.0.1:0 --peer-uid 1", "exactly one"),
             ("--listen 127.0.0.1:0 --state-dir a", "keeps no state"),
             ("--dir a --peer-uid 1 --state-sync", "--state-sync needs --state-dir"),
+            ("--listen 127.0.0.1:0 --launcher-uid 1", "a plain broker is nobody's"),
+            ("--dir a --peer-uid 1 --launcher-uid 1 --state-dir b", "the launcher brings the files"),
             ("--listen nowhere", "--listen cannot be nowhere"),
             ("--listen-fd", "--listen-fd needs a value"),
             ("--frobnicate", "unknown argument --frobnicate"),

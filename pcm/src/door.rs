@@ -37,14 +37,24 @@ pub fn bind(directory: &Path) -> io::Result<UnixListener> {
 /// The door of a personal broker.
 pub struct PreambleDoor {
     peer_uid: u32,
+    /// The launcher's user, and whose PCM it said this is.
+    launched: Option<(u32, String)>,
     rev: Option<i64>,
     state: Option<State>,
+    /// When the first turn was.
+    began: Option<u64>,
 }
 
 impl PreambleDoor {
     /// A door for connections of one user.
     pub const fn new(peer_uid: u32) -> PreambleDoor {
-        PreambleDoor { peer_uid, rev: None, state: None }
+        PreambleDoor { peer_uid, launched: None, rev: None, state: None, began: None }
+    }
+
+    /// A launcher of this user, which may connect too, has said whose PCM this is.
+    #[must_use]
+    pub fn launched_by(self, uid: u32, name: String) -> PreambleDoor {
+        PreambleDoor { launched: Some((uid, name)), ..self }
     }
 
     /// What must not be lost is kept there. Grants are taken only after a claim then.
@@ -53,14 +63,27 @@ impl PreambleDoor {
         PreambleDoor { state: Some(state), ..self }
     }
 
-    fn handle(&mut self, broker: &mut Broker, verb: Verb, now: u64) -> (WireAnswer, bool) {
+    fn handle(&mut self, broker: &mut Broker, verb: Verb, guests: usize, now: u64) -> (WireAnswer, bool) {
         match verb {
             Verb::Claim(claim) => {
-                let claimed = match &mut self.state {
-                    Some(state) => state.claim(claim),
-                    None => Err("no state directory".to_owned()),
+                let claimed = match (&mut self.state, &self.launched) {
+                    (_, Some((_, name))) if *name != claim.name => Err("somebody else's".to_owned()),
+                    (Some(state), _) => state.claim(claim),
+                    (None, _) => Err("no state directory".to_owned()),
                 };
                 (done(claimed), false)
+            }
+            Verb::Identity(identity) => {
+                let same = self.launched.as_ref().is_some_and(|(_, name)| *name == identity.name);
+                (done(if same { Ok(()) } else { Err("somebody else's".to_owned()) }), false)
+            }
+            Verb::Whose {} => {
+                (WireAnswer::Whose { name: self.launched.as_ref().map(|(_, name)| name.clone()) }, false)
+            }
+            Verb::Retire {} if guests > 0 || self.is_needed(broker) => (WireAnswer::Busy {}, false),
+            Verb::Retire {} => {
+                log::line(format_args!("retiring"));
+                (WireAnswer::Ok {}, true)
             }
             Verb::Grants(grants) => {
                 log::line(format_args!("grants of rev {}: {}", grants.rev, grants.grants.len()));
@@ -77,7 +100,7 @@ impl PreambleDoor {
                 }
                 (done(taken), false)
             }
-            Verb::Stats {} => (WireAnswer::Stats(self.stats(broker)), false),
+            Verb::Stats {} => (WireAnswer::Stats(self.stats(broker, now)), false),
             Verb::Drain {} => {
                 log::line(format_args!("draining"));
                 (WireAnswer::Ok {}, true)
@@ -85,13 +108,27 @@ impl PreambleDoor {
         }
     }
 
-    fn stats(&self, broker: &Broker) -> Stats {
+    /// Whether somebody would miss what it knows and its files do not.
+    fn is_needed(&self, broker: &Broker) -> bool {
         let counts = broker.counts();
+        let keeps = match &self.state {
+            Some(_) => broker.is_behind(),
+            None => counts.sessions + counts.retained + counts.queued > 0,
+        };
+        keeps || counts.pending_wills > 0 || broker.owes_summaries()
+    }
+
+    fn stats(&self, broker: &Broker, now: u64) -> Stats {
+        let counts = broker.counts();
+        let began = self.began.unwrap_or(now);
+        let idle_since = broker.idle_since().map(|since| since.max(began));
         Stats {
             connections: counts.connected as u64,
             sessions: counts.sessions as u64,
             retained: counts.retained as u64,
             queued: counts.queued as u64,
+            pending_wills: counts.pending_wills as u64,
+            idle_ms: idle_since.map(|since| now.saturating_sub(since)),
             dropped: counts.dropped,
             refused: counts.refused,
             journal_bytes: self.state.as_ref().map_or(0, State::bytes),
@@ -104,6 +141,7 @@ impl Door for PreambleDoor {
     fn lets_in(&self, peer: &UnixStream) -> bool {
         match kernel::peer_uid(peer) {
             Ok(uid) if uid == self.peer_uid => true,
+            Ok(uid) if self.launched.as_ref().is_some_and(|(launcher, _)| *launcher == uid) => true,
             Ok(_) | Err(_) => {
                 log::line(format_args!("refused a connection of another user"));
                 false
@@ -115,6 +153,7 @@ impl Door for PreambleDoor {
         let admission = |preamble| match preamble {
             Preamble::Session { sid, client } => Admission::Client(Some(Identity { sid, client })),
             Preamble::Control {} => Admission::Control,
+            Preamble::Launcher {} => Admission::Onlooker,
         };
         match Preamble::parse(first) {
             Ok(found) => Ok(found.map(|(preamble, length)| (admission(preamble), length))),
@@ -126,6 +165,7 @@ impl Door for PreambleDoor {
     }
 
     fn commit(&mut self, broker: &mut Broker, now: u64) -> io::Result<()> {
+        self.began.get_or_insert(now);
         if let Some(state) = &mut self.state {
             state.commit(broker, now);
         }
@@ -136,12 +176,12 @@ impl Door for PreambleDoor {
         (8 + MAX_PREAMBLE, MAX_LINE)
     }
 
-    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer {
+    fn control(&mut self, broker: &mut Broker, line: &[u8], guests: usize, now: u64) -> Answer {
         let Ok(request) = serde_json::from_slice::<Request>(line) else {
             log::line(format_args!("closed the control connection: not a request"));
             return Answer { close: true, ..Answer::default() };
         };
-        let (answer, drain) = self.handle(broker, request.verb, now);
+        let (answer, drain) = self.handle(broker, request.verb, guests, now);
         match serde_json::to_vec(&Reply { id: request.id, answer }) {
             Ok(mut bytes) => {
                 bytes.push(b'\n');

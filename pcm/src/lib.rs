@@ -6,10 +6,12 @@
 //! grants came by a new one, a personal broker forgets them and everything it keeps, wills unpublished.
 //! With a state directory ([`state`]) what must not be lost is on disk before it is acknowledged, readable with a key that
 //! the gateway hands over and the process keeps in memory only.
+//! Under a launcher it is started before it is anybody's, and waits to be told whose it is (`identity`).
 //! No configuration file, no `/etc`, no `/proc`: it runs from an empty image.
 
 pub mod args;
 pub mod door;
+mod identity;
 mod kernel;
 mod log;
 pub mod sandbox;
@@ -17,6 +19,7 @@ pub mod state;
 
 use args::{Listen, Options, StateOptions};
 use door::PreambleDoor;
+use identity::Told;
 use mqtt_broker::net::{Door, Plain, Server};
 use mqtt_broker::{Broker, Limits, Policy};
 use state::State;
@@ -68,7 +71,7 @@ fn run(options: &Options) -> io::Result<()> {
             let bound = listener.local_addr()?;
             let mut server = Server::new(Broker::new(Limits::PLAIN, Policy::Open, seed()), Plain)?;
             server.listen_tcp(listener)?;
-            lock_in(options)?;
+            lock_in(options, false)?;
             writeln!(io::stdout(), "{bound}")?;
             log::line(format_args!("plain broker, anonymous, listening"));
             serve(server, stop)
@@ -86,18 +89,42 @@ fn personal(
     peer_uid: u32,
     stop: OwnedFd,
 ) -> io::Result<()> {
-    let broker = Broker::new(Limits::PERSONAL, Policy::Granted(None), seed());
+    kernel::survive_long_files()?;
     let mut door = PreambleDoor::new(peer_uid);
+    let mut state = None;
     if let Some(StateOptions { directory, sync }) = &options.state {
-        kernel::survive_long_files()?;
-        door = door.with_state(State::open(directory, *sync)?);
+        state = Some(State::open(directory, *sync)?);
     }
-    let mut server = Server::new(broker, door)?;
+    if let Some(launcher_uid) = options.launcher_uid {
+        if options.sandbox {
+            sandbox::install_waiting().map_err(no_sandbox)?;
+        }
+        kernel::trim_memory();
+        log::line(format_args!("listening, waiting for an identity"));
+        let Some(Told { identity, files }) = identity::wait(&listener, launcher_uid, &stop)? else {
+            return Ok(());
+        };
+        let over = |files| State::over(files, identity.sync);
+        state = files.map(over).map(|state| match identity.file_bytes {
+            Some(bytes) => state.with_cap(bytes),
+            None => state,
+        });
+        door = door.launched_by(launcher_uid, identity.name);
+    }
+    let waits_for = if state.is_some() { "a claim and grants" } else { "grants" };
+    let with_files = state.is_some();
+    if let Some(state) = state {
+        door = door.with_state(state);
+    }
+    let mut server = Server::new(Broker::new(Limits::PERSONAL, Policy::Granted(None), seed()), door)?;
     server.listen_unix(listener)?;
-    lock_in(options)?;
-    let waits_for = if options.state.is_some() { "a claim and grants" } else { "grants" };
+    lock_in(options, with_files)?;
     log::line(format_args!("listening, waiting for {waits_for}"));
     serve(server, stop)
+}
+
+fn no_sandbox(error: seccompiler::Error) -> io::Error {
+    io::Error::other(format!("no sandbox, so no start: {error}"))
 }
 
 fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
@@ -106,11 +133,9 @@ fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
     server.run()
 }
 
-fn lock_in(options: &Options) -> io::Result<()> {
+fn lock_in(options: &Options, with_files: bool) -> io::Result<()> {
     if options.sandbox {
-        let with_files = options.state.is_some();
-        sandbox::install(with_files)
-            .map_err(|error| io::Error::other(format!("no sandbox, so no start: {error}")))?;
+        sandbox::install(with_files).map_err(no_sandbox)?;
     }
     Ok(())
 }

@@ -69,13 +69,22 @@ impl State {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let options = Options { sync, ..Options::default() };
-        let retry_at = 0;
-        let (grants, buffer) = (Vec::new(), Vec::new());
-        Ok(State { files, options, journal: None, is_restored: false, grants, buffer, retry_at })
+        Ok(State::of(files, sync))
     }
 
-    /// Files may be no longer than this, in bytes; for tests.
+    /// In two files that a launcher has opened and locked.
+    #[must_use]
+    pub fn over(files: [File; 2], sync: bool) -> State {
+        State::of(files.map(Rc::new), sync)
+    }
+
+    fn of(files: [Rc<File>; 2], sync: bool) -> State {
+        let options = Options { sync, ..Options::default() };
+        let (grants, buffer) = (Vec::new(), Vec::new());
+        State { files, options, journal: None, is_restored: false, grants, buffer, retry_at: 0 }
+    }
+
+    /// Files may be no longer than this, in bytes.
     #[must_use]
     pub const fn with_cap(mut self, cap: u64) -> State {
         self.options.cap = cap;

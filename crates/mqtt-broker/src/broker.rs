@@ -43,6 +43,8 @@ pub struct Broker {
     next_tick: Option<u64>,
     /// When everything is forgotten, unless grants come before.
     forget_at: Option<u64>,
+    /// When the last connection ended, or the last will was published.
+    left_at: u64,
     /// See [`Counts`].
     pub(crate) dropped: u64,
     pub(crate) refused: u64,
@@ -59,6 +61,8 @@ pub struct Counts {
     pub retained: usize,
     /// Messages that wait for a session or its acknowledgement.
     pub queued: usize,
+    /// Wills that will be published unless their client comes back before.
+    pub pending_wills: usize,
     /// Messages that a limit kept from a session, since the start.
     pub dropped: u64,
     /// Connections, sessions, subscriptions and packets that a limit refused, since the start; silence too.
@@ -86,6 +90,7 @@ impl Broker {
             attention: VecDeque::new(),
             next_tick: None,
             forget_at: None,
+            left_at: 0,
             dropped: 0,
             refused: 0,
         }
@@ -107,9 +112,21 @@ impl Broker {
                 .iter()
                 .map(|(_, session)| session.waiting.len() + session.flying.len())
                 .sum(),
+            pending_wills: self.sessions.iter().filter(|(_, session)| session.will_at.is_some()).count(),
             dropped: self.dropped,
             refused: self.refused,
         }
+    }
+
+    /// Since when there has been no connection and no will that is due later, if there is none; 0 if there never was one.
+    pub fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.connections.is_empty() && self.counts().pending_wills == 0;
+        is_idle.then_some(self.left_at)
+    }
+
+    /// Whether values have been summed up that are shown later: nobody but this process knows them.
+    pub const fn owes_summaries(&self) -> bool {
+        self.lenses.next_due().is_some()
     }
 
     /// A new connection. With a granting policy it needs an identity, or its CONNECT is refused.
@@ -134,6 +151,7 @@ impl Broker {
     pub fn close(&mut self, connection: usize, now: u64) {
         self.detach(connection, true, now);
         self.connections.remove(&connection);
+        self.left_at = now;
     }
 
     /// Takes one complete packet. Unknown and closing connections are ignored.
@@ -268,7 +286,9 @@ impl Broker {
     /// Publishes a session's will, if it has one; the policy is asked as for any other message.
     fn publish_will(&mut self, id: usize, now: u64) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        session.will_at = None;
+        if session.will_at.take().is_some() {
+            self.left_at = now;
+        }
         let Some(Will { mut message, qos, retain, expiry, .. }) = session.will.take() else { return };
         self.log.no_will(id, session);
         message.expires_at = expiry.map(|seconds| after(now, seconds));

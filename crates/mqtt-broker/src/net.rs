@@ -336,6 +336,7 @@ impl<D: Door> Server<D> {
                 peer.input.drain(..length.min(peer.input.len()));
                 match admission {
                     Admission::Control => peer.stage = Stage::Control,
+                    Admission::Onlooker => peer.stage = Stage::Onlooker,
                     Admission::Client(identity) if self.broker.is_full_for(identity.as_ref()) => {
                         self.broker.turned_away();
                         return self.drop_peer(slot, now);
@@ -357,7 +358,7 @@ impl<D: Door> Server<D> {
         peer.queued = false;
         let wanted = match peer.stage {
             Stage::Client => self.broker.wants_input(slot),
-            Stage::Control => peer.output.is_empty(),
+            Stage::Control | Stage::Onlooker => peer.output.is_empty(),
             Stage::Unknown | Stage::Lingering => true,
         };
         if wanted && peer.paused {
@@ -402,7 +403,7 @@ impl<D: Door> Server<D> {
                 peer.input.extend_from_slice(bytes);
                 self.introduce(slot, now);
             }
-            Stage::Client | Stage::Control => {
+            Stage::Client | Stage::Control | Stage::Onlooker => {
                 peer.input.extend_from_slice(bytes);
                 self.consume(slot, now);
             }
@@ -419,13 +420,18 @@ impl<D: Door> Server<D> {
                 peer.owes_packet(used > 0, now);
                 self.remember(slot);
             }
-            Stage::Control => self.control(slot, now),
+            Stage::Control | Stage::Onlooker => self.control(slot, now),
             Stage::Unknown | Stage::Lingering => {}
         }
     }
 
     fn control(&mut self, slot: usize, now: u64) {
         let mut drain = false;
+        for at in 0..self.listeners.len() {
+            self.accept(at, now);
+        }
+        let may_be_client = |peer: &Peer| matches!(peer.stage, Stage::Unknown | Stage::Client);
+        let guests = self.peers.iter().filter(|(_, peer)| may_be_client(peer)).count();
         while let Some(peer) = self.peers.get_mut(slot) {
             let Some(end) = peer.input.iter().position(|byte| *byte == b'\n') else {
                 if peer.input.len() > self.door.longest().1 {
@@ -433,7 +439,7 @@ impl<D: Door> Server<D> {
                 }
                 break;
             };
-            let answer = self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), now);
+            let answer = self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), guests, now);
             peer.used(end + 1);
             peer.output.extend_from_slice(&answer.bytes);
             peer.closing |= answer.close;
@@ -454,7 +460,7 @@ impl<D: Door> Server<D> {
         peer.outgoing = false;
         let (pending, closing) = match peer.stage {
             Stage::Client => (self.broker.output(slot), self.broker.is_closing(slot)),
-            Stage::Control => (peer.output.as_slice(), peer.closing),
+            Stage::Control | Stage::Onlooker => (peer.output.as_slice(), peer.closing),
             Stage::Unknown if peer.closing => return self.linger(slot, now),
             Stage::Unknown | Stage::Lingering => return,
         };
@@ -523,7 +529,7 @@ impl<D: Door> Server<D> {
             Stage::Control if self.peers.iter().all(|(_, peer)| peer.stage != Stage::Control) => {
                 self.broker.unattended(now);
             }
-            Stage::Control | Stage::Unknown | Stage::Lingering => {}
+            Stage::Control | Stage::Onlooker | Stage::Unknown | Stage::Lingering => {}
         }
     }
 

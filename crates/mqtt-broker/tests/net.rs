@@ -337,8 +337,8 @@ impl Door for FullDisk {
         Plain.longest()
     }
 
-    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer {
-        Plain.control(broker, line, now)
+    fn control(&mut self, broker: &mut Broker, line: &[u8], guests: usize, now: u64) -> Answer {
+        Plain.control(broker, line, guests, now)
     }
 
     fn commit(&mut self, broker: &mut Broker, _now: u64) -> std::io::Result<()> {

@@ -31,6 +31,8 @@ pub enum Preamble {
     },
     /// Grants, statistics, draining.
     Control {},
+    /// The launcher: whose PCM this is, whether it is still needed. Whoever only looks keeps no grants alive.
+    Launcher {},
 }
 
 impl Preamble {
@@ -99,6 +101,28 @@ pub enum Verb {
     Stats {},
     /// End every session with 0x8B, then exit.
     Drain {},
+    /// From the launcher: whose PCM this is from now on, and where its state lies: two open files come along with the line
+    /// (`SCM_RIGHTS`), or none. Saying the same again is fine, anything else is an error.
+    Identity(Identity),
+    /// Asks for [`Answer::Whose`].
+    Whose {},
+    /// Exit, unless somebody is connected or about to be, a will is due later, or something would be lost: then
+    /// [`Answer::Busy`]. Who asks sees to it that nobody finds the socket meanwhile.
+    Retire {},
+}
+
+/// Whose PCM it is, as the launcher knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The PCM's name.
+    pub name: String,
+    /// How long each of the two files may become, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
+    /// Whether what is acknowledged must be on the medium, for loss of power.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync: bool,
 }
 
 /// Whose PCM it is, and the key of what it keeps.
@@ -135,6 +159,14 @@ pub enum Answer {
     Ok {},
     /// Counts.
     Stats(Stats),
+    /// Whose it is; nobody's before [`Verb::Identity`].
+    Whose {
+        /// The name in [`Identity`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Somebody needs it still.
+    Busy {},
     /// Not done; the text is for a log and has no identifier in it.
     Error(String),
 }
@@ -221,6 +253,12 @@ pub struct Stats {
     /// Connections, sessions, subscriptions and packets that a limit refused, since the start.
     #[serde(default)]
     pub refused: u64,
+    /// Wills that are published later unless their client comes back.
+    #[serde(default)]
+    pub pending_wills: u64,
+    /// For how many milliseconds there has been no connection and no pending will; absent while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
     /// Bytes of the journal on disk; 0 without one.
     #[serde(default)]
     pub journal_bytes: u64,

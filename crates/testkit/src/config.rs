@@ -154,7 +154,8 @@ impl Deployment {
             .text("runtime", "process")
             .path("socket", &self.run.join("launcher.sock"))
             .path("dir", &self.run.join("pcm"))
-            .path("state_dir", &self.pcm_state());
+            .path("state_dir", &self.pcm_state())
+            .line("pool = 1");
         let command: Vec<String> = self.pcm.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         toml.texts("pcm_command", &command);
         toml.into_text()

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use ignite::launcher::client::LauncherClient;
 use oauth_wire::TokenResponse;
 use service::net::{Admission, Listener};
 use service::{Clock, Shutdown};
@@ -150,25 +151,19 @@ impl Stack {
         self.ready().await
     }
 
-    /// Kills every PCM of this stack with SIGKILL; answers how many there were.
+    /// Kills every owner's PCM of this stack with SIGKILL; answers how many there were.
     ///
     /// # Errors
-    /// The processes cannot be listed, or not killed.
-    pub fn kill_pcms(&self) -> anyhow::Result<usize> {
-        let state = self.deployment.pcm_state();
+    /// The launcher does not say which there are.
+    pub async fn kill_pcms(&self) -> anyhow::Result<usize> {
+        let launcher = LauncherClient::new(&self.deployment.run.join("launcher.sock"));
+        let pcms = launcher.processes().await.context("ask the launcher for the PCMs")?;
         let mut killed = 0;
-        for process in std::fs::read_dir("/proc").context("list processes")? {
-            let process = process?;
-            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
-            // One that has ended meanwhile has no command line.
-            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let mut arguments =
-                command.split(|byte| *byte == 0).filter_map(|argument| std::str::from_utf8(argument).ok());
-            if arguments.any(|argument| Path::new(argument).parent() == Some(&state)) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill a PCM")?;
-                killed += 1;
-            }
+        for pcm in pcms.iter().filter(|pcm| pcm.name.is_some()) {
+            let pid = i32::try_from(pcm.pid).ok().and_then(rustix::process::Pid::from_raw);
+            let pid = pid.context("a PCM without a process")?;
+            // One that has ended meanwhile is dead all the same.
+            killed += usize::from(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
         }
         Ok(killed)
     }

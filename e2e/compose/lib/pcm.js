@@ -1,11 +1,11 @@
 /** Owners' brokers as Docker sees them, from outside and from inside. */
 import { docker, inspect, project } from './stack.js';
 
-/** Names of the brokers of this deployment that exist now. */
+/** Names of the owners' brokers of this deployment that exist now; those of the pool are nobody's. */
 export async function names() {
   const filters = ['--filter', `label=com.docker.compose.project=${project}`, '--filter', 'label=oauthing.pcm=1'];
   const text = await docker('ps', '-a', '--format', '{{.Names}}', ...filters);
-  return text.split('\n').filter(Boolean).sort();
+  return text.split('\n').filter((name) => /^pcm-[0-9a-f]{32}$/.test(name)).sort();
 }
 
 /** The brokers that came since `before` was listed. */

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::wire::{Answer, ErrorKind, MAX_LINE, PcmName, Ready, Reply, Request, Verb};
+use super::wire::{Answer, ErrorKind, MAX_LINE, PcmName, Process, Ready, Reply, Request, Verb};
 
 /// Where the launcher listens.
 #[derive(Clone, Debug)]
@@ -72,6 +72,17 @@ impl LauncherClient {
     pub async fn list(&self) -> Result<Vec<PcmName>, ClientError> {
         match self.call(Verb::List {}).await? {
             Answer::Pcms { names } => Ok(names),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// The running PCMs with their processes, those in the pool too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn processes(&self) -> Result<Vec<Process>, ClientError> {
+        match self.call(Verb::Processes {}).await? {
+            Answer::Processes { pcms } => Ok(pcms),
             _ => Err(ClientError::Protocol),
         }
     }

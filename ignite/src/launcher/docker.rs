@@ -1,32 +1,29 @@
 //! The `docker` runtime: a container a PCM, without a network, reached by a Unix socket in a directory that both see.
 //!
-//! What a container looks like is `spec`'s; here it is created, adopted, replaced and removed. Only containers with this
-//! launcher's own labels are touched. Containers outlive a launcher that restarts, not a deployment that is taken down.
+//! What a container looks like is `spec`'s; here it is created, started, renamed, listed and removed, and the engine's events
+//! are heard. Only containers with this launcher's own labels are touched. When what is done is `Launcher`'s business.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
-use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
 };
 use futures_util::StreamExt as _;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-use super::probe::Tries;
-use super::spec::{self, LABEL_PCM, LABEL_PLACE, LABEL_SPEC, Place, Spec};
-use super::state::States;
-use super::wire::{PcmName, Ready};
-use super::{Failure, Listed};
+use super::groups::Groups;
+use super::slots::Slot;
+use super::spec::{self, LABEL_GROUP, LABEL_PCM, LABEL_PLACE, LABEL_SLOT, LABEL_SPEC, Place, Spec};
+use super::{Body, Failure, Seen, Started};
 use crate::config::LauncherConfig;
 
 /// Compose's list of the services that a container's service depends on: `service:condition:restart`, with commas.
@@ -35,218 +32,279 @@ const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 const SOCKET: &str = "/var/run/docker.sock";
 /// Longest time for one request to the engine, in seconds.
 const REQUEST_SECONDS: u64 = 30;
-/// Longest time from a request to a PCM that accepts.
-const START_LIMIT: Duration = Duration::from_secs(25);
-/// How long a running PCM may take to answer before it counts as dead.
-const ADOPT_LIMIT: Duration = Duration::from_secs(3);
-/// Pause after the engine said that another operation on the same name is on its way.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// Containers that are made at once; more only make the engine slower for each.
-const STARTS_AT_ONCE: usize = 8;
+/// Longest time for a container to be removed.
+const REMOVAL: Duration = Duration::from_secs(20);
+/// Pause before events are asked for again.
+const EVENTS_PAUSE: Duration = Duration::from_secs(1);
+/// First version of the engine's API that hands annotations to the runtime.
+const ANNOTATIONS_SINCE: (usize, usize) = (1, 43);
 
 /// The engine, and what all containers have in common.
 pub(super) struct Containers {
     docker: Docker,
-    dir: PathBuf,
     image: String,
-    peer_gid: u32,
-    states: Option<Arc<States>>,
+    /// The id that the image's name had when it was last looked up.
+    image_id: Mutex<String>,
     place: Place,
     service: Option<String>,
-    starts: Semaphore,
-}
-
-/// A container that was found under a PCM's name.
-struct Found {
-    ours: bool,
-    running: bool,
-    hash: Option<String>,
+    /// Containers that share a shim at most; 0 if the engine cannot do that.
+    group: usize,
+    groups: Mutex<Groups>,
+    said_ungrouped: std::sync::Once,
 }
 
 impl Containers {
-    /// Connects, finds out where the launcher's own directory lies on the host, and gives it its owner and mode.
+    /// Connects, and finds out where the launcher's own directory lies on the host.
     pub(super) async fn connect(
         config: &LauncherConfig,
         peer_uid: u32,
-        peer_gid: u32,
-        states: Option<Arc<States>>,
+        launcher_uid: u32,
     ) -> anyhow::Result<Self> {
         let socket = std::env::var("DOCKER_HOST").unwrap_or_else(|_| SOCKET.to_owned());
-        let docker = Docker::connect_with_unix(&socket, REQUEST_SECONDS, bollard::API_DEFAULT_VERSION)
-            .with_context(|| format!("open the Docker socket {socket}"))?
-            .negotiate_version()
-            .await
-            .context("ask the Docker engine for its version")?;
-        std::fs::create_dir_all(&config.dir).with_context(|| format!("create {}", config.dir.display()))?;
-        chown(&config.dir, None, Some(peer_gid))
-            .with_context(|| format!("give {} its group", config.dir.display()))?;
-        std::fs::set_permissions(&config.dir, std::fs::Permissions::from_mode(0o750))
-            .with_context(|| format!("set the mode of {}", config.dir.display()))?;
-        let (place, service) = find_place(&docker, config, peer_uid).await?;
+        let docker = match &config.engine {
+            Some(socket) => connect(&socket.to_string_lossy()).await?,
+            None => connect(&socket).await?,
+        };
+        let (host_dir, project, service) = find_place(&docker, config).await?;
+        let longest_file = config.state_dir.as_ref().map_or(0, |_| config.longest_file().cast_signed());
+        let memory = (config.owner_memory_mib << 20).cast_signed();
+        let place = Place { host_dir, project, peer_uid, launcher_uid, memory, longest_file };
+        let version = docker.client_version();
+        let group = match config.group {
+            most if (version.major_version, version.minor_version) >= ANNOTATIONS_SINCE => most,
+            0 => 0,
+            _ => {
+                tracing::warn!(event = "shims_not_shared", api = %version, "this engine hands no annotations on: every container has a shim of its own");
+                0
+            }
+        };
         tracing::info!(
             event = "runtime_docker",
-            api = %docker.client_version(),
+            api = %version,
             host_dir = %place.host_dir,
-            host_state_dir = place.host_state_dir.as_deref().unwrap_or("-"),
             project = place.project.as_deref().unwrap_or("-"),
             image = %config.image,
+            group,
             "PCMs run as containers without a network"
         );
-        Ok(Self {
+        let containers = Self {
             docker,
-            dir: config.dir.clone(),
             image: config.image.clone(),
-            peer_gid,
-            states,
+            image_id: Mutex::default(),
             place,
             service,
-            starts: Semaphore::new(STARTS_AT_ONCE),
-        })
+            group,
+            groups: Mutex::default(),
+            said_ungrouped: std::sync::Once::new(),
+        };
+        Ok(containers)
     }
 
-    /// A running container of this name: adopted if it fits, else made.
-    pub(super) async fn ensure(&self, name: &PcmName) -> Result<Ready, Failure> {
-        let deadline = Instant::now() + START_LIMIT;
-        let image = self.image_id().await?;
-        let spec = spec::container(name, &image, &self.place);
-        let uid = spec::pcm_uid(name);
-        let ready = |fresh| Ready { name: name.clone(), socket: self.socket(name), uid, fresh };
-        while Instant::now() < deadline {
-            match self.inspect(name).await? {
-                None => {
-                    let _permit =
-                        self.starts.acquire().await.map_err(|_| Failure::engine("the launcher stops"))?;
-                    match self.start(name, spec.clone(), uid, deadline).await {
-                        Ok(true) => return Ok(ready(true)),
-                        Ok(false) => sleep(BUSY_PAUSE).await,
-                        Err(error) => {
-                            // A half-started one would only be in the way of the next try.
-                            let _ = self.discard(name).await;
-                            return Err(error);
-                        }
-                    }
-                }
-                Some(found) if !found.ours => {
-                    return Err(Failure::Engine(format!(
-                        "the name {name} is taken by a container that is not ours"
-                    )));
-                }
-                Some(found) if found.running && found.hash.as_ref() == Some(&spec.hash) => {
-                    let limit = deadline.min(Instant::now() + ADOPT_LIMIT);
-                    match self.wait(name, uid, limit).await {
-                        Ok(()) => return Ok(ready(false)),
-                        Err(failure) => {
-                            tracing::warn!(event = "pcm_hangs", %name, %failure, "a running PCM does not answer and is replaced");
-                            self.discard(name).await?;
-                        }
-                    }
-                }
-                Some(found) => {
-                    tracing::info!(event = "pcm_replaced", %name, running = found.running, "a dead or outdated PCM is replaced");
-                    self.discard(name).await?;
-                }
+    /// Looks up what the image's name means now.
+    pub(super) async fn look_up_image(&self) -> Result<(), Failure> {
+        let id = match self.docker.inspect_image(&self.image).await {
+            Ok(image) => image.id.ok_or_else(|| Failure::engine("the engine told no id of the PCM's image"))?,
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
+                return Err(Failure::Engine(format!("there is no image {}: build it first", self.image)));
             }
-        }
-        Err(Failure::engine("the PCM did not start in time"))
-    }
-
-    /// Makes and starts the container and waits until it accepts; `false` if somebody else just took the name.
-    async fn start(&self, name: &PcmName, spec: Spec, uid: u32, deadline: Instant) -> Result<bool, Failure> {
-        self.make_dir(name, uid)
-            .map_err(|error| Failure::Engine(format!("prepare the PCM's directory: {error}")))?;
-        if let Some(states) = &self.states {
-            states.prepare(name, Some(uid)).map_err(|error| {
-                Failure::Engine(format!("prepare the directory of the PCM's state: {error}"))
-            })?;
-        }
-        let options = CreateContainerOptionsBuilder::default().name(name.as_str()).build();
-        match self.docker.create_container(Some(options), spec.body).await {
-            Ok(_) => {}
-            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
-        }
-        self.docker.start_container(name.as_str(), None::<StartContainerOptions>).await?;
-        self.wait(name, uid, deadline).await?;
-        Ok(true)
+        };
+        *lock(&self.image_id) = id;
+        Ok(())
     }
 
-    /// Waits until the running container accepts.
-    async fn wait(&self, name: &PcmName, uid: u32, deadline: Instant) -> Result<(), Failure> {
-        let socket = self.socket(name);
-        let mut tries = Tries::new(&socket, uid, deadline);
-        while !tries
-            .next()
-            .await
-            .map_err(|error| Failure::Engine(format!("the PCM does not accept: {error}")))?
-        {
-            if !self.inspect(name).await?.is_some_and(|found| found.running) {
-                return Err(Failure::engine("the PCM ended while it started"));
+    fn spec(&self, slot: Slot) -> Spec {
+        spec::container(slot, &lock(&self.image_id), &self.place)
+    }
+
+    /// Makes and starts the container of a slot whose directory is there.
+    pub(super) async fn start(&self, slot: Slot, name: &str) -> Result<Started, Failure> {
+        if lock(&self.image_id).is_empty() {
+            self.look_up_image().await?;
+        }
+        let group = (self.group > 0).then(|| lock(&self.groups).pick(self.group, rand::random()));
+        match self.start_in(slot, name, group.clone()).await {
+            Err(failure) if group.is_some() => {
+                // The group's shim may be about to end, or broken: that must not keep anybody else from starting.
+                if let Some(group) = &group {
+                    lock(&self.groups).leave(group);
+                    lock(&self.groups).close(group);
+                }
+                tracing::warn!(event = "pcm_start_retried", container = name, %failure, "a container could not be started in its group and is started in a new one");
+                self.end(name).await?;
+                let fresh = format!("{:016x}", rand::random::<u64>());
+                lock(&self.groups).join(&fresh);
+                self.start_in(slot, name, Some(fresh)).await
             }
+            done => done,
+        }
+    }
+
+    async fn start_in(&self, slot: Slot, name: &str, group: Option<String>) -> Result<Started, Failure> {
+        let mut spec = self.spec(slot);
+        if let Some(group) = &group {
+            spec = spec.in_group(group);
+        }
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let id = match self.docker.create_container(Some(options), spec.body).await {
+            Ok(created) => created.id,
+            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => return Ok(Started::Taken),
+            Err(DockerError::DockerResponseServerError { status_code: 404, message }) => {
+                // The image of that id is gone; the name may have another one.
+                lock(&self.image_id).clear();
+                return Err(Failure::Engine(format!("Docker: {message}")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.docker.start_container(&id, None::<StartContainerOptions>).await?;
+        let found = self.docker.inspect_container(&id, None::<InspectContainerOptions>).await?;
+        let group = group.filter(|group| self.is_grouped(&found, group));
+        Ok(Started::Running(Body { slot, pid: pid(&found), container: name.to_owned(), group, outdated: false }))
+    }
+
+    /// Whether the engine took the annotation. One that dropped it started a shim for this container alone.
+    fn is_grouped(&self, found: &ContainerInspectResponse, group: &str) -> bool {
+        let annotations = found.host_config.as_ref().and_then(|host| host.annotations.as_ref());
+        let kept = annotations.and_then(|all| all.get(super::groups::ANNOTATION)).map(String::as_str);
+        if kept == Some(group) {
+            return true;
+        }
+        self.said_ungrouped.call_once(|| {
+            tracing::warn!(event = "shims_not_shared", "the engine dropped the annotation: every container has a shim of its own");
+        });
+        lock(&self.groups).leave(group);
+        false
+    }
+
+    /// Gives a container another name; false if the name is taken.
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<bool, Failure> {
+        let options = RenameContainerOptionsBuilder::default().name(to).build();
+        match self.docker.rename_container(from, options).await {
+            Ok(()) => Ok(true),
+            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => Ok(false),
+            // "Renaming a container with the same name as its current name".
+            Err(DockerError::DockerResponseServerError { status_code: 400, .. }) if from == to => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Kills and removes the container of this name; one that is not there is fine.
+    ///
+    /// # Errors
+    /// It is not ours, or the engine could not do it (in time).
+    pub(super) async fn end(&self, name: &str) -> Result<(), Failure> {
+        let Some(found) = self.find(name).await? else { return Ok(()) };
+        let Some(seen) = found else {
+            return Err(Failure::Engine(format!("the name {name} is taken by a container that is not ours")));
+        };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let removal = self.docker.remove_container(name, Some(options));
+        match timeout(REMOVAL, removal).await {
+            Ok(Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 404, .. })) => {}
+            // Somebody else removes it at this moment.
+            Ok(Err(DockerError::DockerResponseServerError { status_code: 409, .. })) => self.wait_gone(name).await?,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Failure::Engine(format!("the container {name} could not be removed in time"))),
+        }
+        if let Some(group) = &seen.group {
+            lock(&self.groups).leave(group);
         }
         Ok(())
     }
 
-    /// Removes the container and the directory of its socket, whatever is there of them.
-    pub(super) async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
-        match self.inspect(name).await? {
-            Some(found) if !found.ours => {
-                return Err(Failure::Engine(format!(
-                    "the name {name} is taken by a container that is not ours"
-                )));
+    async fn wait_gone(&self, name: &str) -> Result<(), Failure> {
+        let gone = async {
+            while self.find(name).await?.is_some() {
+                sleep(Duration::from_millis(20)).await;
             }
-            Some(_) => {
-                let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-                match self.docker.remove_container(name.as_str(), Some(options)).await {
-                    Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {}
-                    // Somebody else removes it at this moment.
-                    Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {
-                        sleep(BUSY_PAUSE).await;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            None => {}
-        }
-        self.remove_dir(name).map_err(|error| Failure::Engine(format!("remove the PCM's directory: {error}")))
+            Ok(())
+        };
+        timeout(REMOVAL, gone).await.unwrap_or_else(|_| {
+            Err(Failure::Engine(format!("the container {name} could not be removed in time")))
+        })
     }
 
-    /// Removes what is left of a PCM that runs no more; leaves a running one alone.
-    pub(super) async fn remove_dead(&self, name: &PcmName) -> Result<(), Failure> {
-        match self.inspect(name).await? {
-            Some(found) if found.running || !found.ours => Ok(()),
-            _ => self.discard(name).await,
+    /// The container of this name: `None` if there is none, `Some(None)` if it is not ours.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Option<Seen>>, Failure> {
+        match self.docker.inspect_container(name, None::<InspectContainerOptions>).await {
+            Ok(container) => {
+                let config = container.config.as_ref();
+                let labels = config.and_then(|config| config.labels.clone()).unwrap_or_default();
+                let running = container.state.as_ref().and_then(|state| state.running).unwrap_or(false);
+                let ours = self.is_ours(&labels);
+                let name = container.name.as_deref().unwrap_or(name).trim_start_matches('/');
+                Ok(Some(ours.then(|| self.seen(name, &labels, running, pid(&container)))))
+            }
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// This launcher's containers, and directories that have none.
-    pub(super) async fn list(&self) -> Result<Vec<Listed>, Failure> {
+    /// This launcher's containers.
+    pub(super) async fn list(&self) -> Result<Vec<Seen>, Failure> {
         let labels = vec![format!("{LABEL_PCM}=1"), format!("{LABEL_PLACE}={}", self.place.host_dir)];
         let filters = HashMap::from([("label", labels)]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let mut listed: Vec<Listed> = Vec::new();
-        for container in self.docker.list_containers(Some(options)).await? {
-            let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
-            let names = container.names.unwrap_or_default();
-            let name = names.iter().find_map(|name| PcmName::new(name.trim_start_matches('/')).ok());
-            listed.extend(name.map(|name| Listed { name, running }));
-        }
-        for name in super::directories(&self.dir)
-            .map_err(|error| Failure::Engine(format!("list directories: {error}")))?
-        {
-            if listed.iter().all(|known| known.name != name) {
-                listed.push(Listed { name, running: false });
-            }
-        }
-        Ok(listed)
+        let listed = self.docker.list_containers(Some(options)).await?;
+        Ok(listed.into_iter().filter_map(|container| self.seen_in_list(container)).collect())
     }
 
-    /// Removes every PCM if nobody is left to use them. What they keep stays.
+    /// Counts who shares a shim with whom, before anything is started.
+    pub(super) fn count_groups(&self, seen: &[Seen]) {
+        *lock(&self.groups) = Groups::of(seen.iter().filter_map(|seen| seen.group.as_deref()));
+    }
+
+    fn seen_in_list(&self, container: ContainerSummary) -> Option<Seen> {
+        let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+        let labels = container.labels.unwrap_or_default();
+        // A container that others link to has more names than its own; none of ours has.
+        let name = container.names.unwrap_or_default().into_iter().next()?;
+        self.is_ours(&labels).then(|| self.seen(name.trim_start_matches('/'), &labels, running, 0))
+    }
+
+    fn is_ours(&self, labels: &HashMap<String, String>) -> bool {
+        let label = |key: &str| labels.get(key).map(String::as_str);
+        label(LABEL_PCM) == Some("1") && label(LABEL_PLACE) == Some(&self.place.host_dir)
+    }
+
+    fn seen(&self, name: &str, labels: &HashMap<String, String>, running: bool, pid: u32) -> Seen {
+        let slot = labels.get(LABEL_SLOT).and_then(|number| Slot::parse(number));
+        let current = slot.map(|slot| self.spec(slot).hash);
+        let outdated = current.is_none() || labels.get(LABEL_SPEC) != current.as_ref();
+        Seen { container: name.to_owned(), slot, running, outdated, pid, group: labels.get(LABEL_GROUP).cloned() }
+    }
+
+    /// Calls `changed` whenever one of this launcher's containers ends, and when the engine is there again.
+    pub(super) async fn listen(&self, changed: &Notify) {
+        let filters = HashMap::from([
+            ("type", vec!["container".to_owned()]),
+            ("event", ["die", "destroy", "oom"].map(str::to_owned).to_vec()),
+            ("label", vec![format!("{LABEL_PLACE}={}", self.place.host_dir)]),
+        ]);
+        loop {
+            let options = EventsOptionsBuilder::default().filters(&filters).build();
+            let mut events = self.docker.events(Some(options));
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(_) => changed.notify_one(),
+                    Err(error) => {
+                        tracing::warn!(event = "engine_lost", %error, "the engine's events do not come any more");
+                        break;
+                    }
+                }
+            }
+            sleep(EVENTS_PAUSE).await;
+            changed.notify_one();
+        }
+    }
+
+    /// Whether nobody is left to use PCMs.
     ///
     /// Compose's `down` and `stop` end the services that depend on the launcher before the launcher itself; `restart`, `up` and a
     /// launcher that dies leave them running. So what still runs when the launcher is told to end tells which it is. Without
     /// Compose nobody can tell, and everything stays.
-    pub(super) async fn end(&self) -> Result<(), Failure> {
-        let (Some(project), Some(service)) = (&self.place.project, &self.service) else { return Ok(()) };
+    pub(super) async fn is_unused(&self) -> Result<bool, Failure> {
+        let (Some(project), Some(service)) = (&self.place.project, &self.service) else { return Ok(false) };
         let filters = HashMap::from([("label", vec![format!("{}={project}", spec::COMPOSE_PROJECT)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let used = self.docker.list_containers(Some(options)).await?.iter().any(|container| {
@@ -263,97 +321,52 @@ impl Containers {
             );
             depends && !over
         });
-        if used {
-            return Ok(());
-        }
-        tracing::info!(event = "pcms_end", "the services that use PCMs are down, so the PCMs are removed");
-        let listed = self.list().await?;
-        let removals: Vec<_> = listed.iter().map(|pcm| self.discard(&pcm.name)).collect();
-        let removals = futures_util::stream::iter(removals).buffer_unordered(STARTS_AT_ONCE);
-        removals.fold(Ok(()), async |all, one| all.and(one)).await
-    }
-
-    fn socket(&self, name: &PcmName) -> PathBuf {
-        self.dir.join(name.as_str()).join("s")
-    }
-
-    async fn image_id(&self) -> Result<String, Failure> {
-        match self.docker.inspect_image(&self.image).await {
-            Ok(image) => image.id.ok_or_else(|| Failure::engine("the engine told no id of the PCM's image")),
-            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
-                Err(Failure::Engine(format!("there is no image {}: build it first", self.image)))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn inspect(&self, name: &PcmName) -> Result<Option<Found>, Failure> {
-        match self.docker.inspect_container(name.as_str(), None::<InspectContainerOptions>).await {
-            Ok(container) => Ok(Some(self.judge(&container))),
-            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn judge(&self, container: &ContainerInspectResponse) -> Found {
-        let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
-        let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
-        Found {
-            ours: label(LABEL_PCM) == Some("1") && label(LABEL_PLACE) == Some(&self.place.host_dir),
-            running: container.state.as_ref().and_then(|state| state.running).unwrap_or(false),
-            hash: label(LABEL_SPEC).map(str::to_owned),
-        }
-    }
-
-    /// An empty directory that belongs to the PCM and that the gateway's group may use; what is made in it gets that group.
-    fn make_dir(&self, name: &PcmName, uid: u32) -> io::Result<()> {
-        self.remove_dir(name)?;
-        let dir = self.dir.join(name.as_str());
-        std::fs::create_dir(&dir)?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
-        chown(&dir, Some(uid), Some(self.peer_gid))?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o2770))
-    }
-
-    fn remove_dir(&self, name: &PcmName) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.dir.join(name.as_str())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        Ok(!used)
     }
 }
 
-/// Where the launcher's directories lie on the host, to which Compose project the launcher belongs, and its service there.
+async fn connect(socket: &str) -> anyhow::Result<Docker> {
+    Docker::connect_with_unix(socket, REQUEST_SECONDS, bollard::API_DEFAULT_VERSION)
+        .with_context(|| format!("open the Docker socket {socket}"))?
+        .negotiate_version()
+        .await
+        .context("ask the Docker engine for its version")
+}
+
+fn pid(container: &ContainerInspectResponse) -> u32 {
+    let pid = container.state.as_ref().and_then(|state| state.pid);
+    pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the launcher's directory lies on the host, to which Compose project the launcher belongs, and its service there.
 async fn find_place(
     docker: &Docker,
     config: &LauncherConfig,
-    peer_uid: u32,
-) -> anyhow::Result<(Place, Option<String>)> {
+) -> anyhow::Result<(String, Option<String>, Option<String>)> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let text =
         |dir: &Path| dir.to_str().map(str::to_owned).context("a launcher's directory is no UTF-8 path");
     let Some(id) = spec::own_container_id(&mountinfo) else {
-        let host_state_dir = config.state_dir.as_deref().map(text).transpose()?;
-        return Ok((Place { host_dir: text(&config.dir)?, host_state_dir, project: None, peer_uid }, None));
+        return Ok((text(&config.dir)?, None, None));
     };
     let own = docker
         .inspect_container(id, None::<InspectContainerOptions>)
         .await
         .context("inspect the launcher's own container")?;
     let mounts = own.mounts.unwrap_or_default();
-    let host_path = |dir: &Path| {
-        let pairs =
-            mounts.iter().filter_map(|mount| Some((mount.destination.as_deref()?, mount.source.as_deref()?)));
-        spec::host_path(dir, pairs).with_context(|| {
-            format!("{} is no volume, so no other container could see it: mount one there", dir.display())
-        })
-    };
-    let host_dir = host_path(&config.dir)?;
-    let host_state_dir = config.state_dir.as_deref().map(host_path).transpose()?;
+    let pairs =
+        mounts.iter().filter_map(|mount| Some((mount.destination.as_deref()?, mount.source.as_deref()?)));
+    let host_dir = spec::host_path(&config.dir, pairs).with_context(|| {
+        format!("{} is no volume, so no other container could see it: mount one there", config.dir.display())
+    })?;
     let labels = own.config.and_then(|config| config.labels).unwrap_or_default();
     let project = labels.get(spec::COMPOSE_PROJECT).cloned();
     let service = labels.get(spec::COMPOSE_SERVICE).cloned();
-    Ok((Place { host_dir, host_state_dir, project, peer_uid }, service))
+    Ok((host_dir, project, service))
 }
 
 impl From<DockerError> for Failure {

@@ -1,38 +1,47 @@
 //! The launcher: starts and ends PCMs for the gateway, and is the only one that may hold the container engine's socket.
 //!
-//! `server` takes typed verbs (`wire`) from one user only and hands them to a [`Launcher`]; that sees to it that a name
-//! is worked on by one request at a time, that no more PCMs run than allowed, and that dead ones are swept away. How a PCM
-//! is started is `docker`'s (after `spec`, which is pure) or `process`'s. There is no falling back from one to the other. What a
-//! PCM keeps over its own end lies in `state`, and goes only when the gateway says so.
+//! `server` takes typed verbs (`wire`) from one user only and hands them to a [`Launcher`]. What it does with them is `claim`'s:
+//! a PCM that runs already, one of the `pool`, or a new one. `reconcile` compares what is there with what should be, and stops
+//! who is not needed. All of them work on slots (`slots`); what runs in one is `docker`'s (after `spec`, which is pure) or
+//! `process`'s. There is no falling back from one to the other. What a PCM keeps over its own end lies in `state`, and goes only
+//! when the gateway says so. The launcher speaks to a PCM by `talk`.
 //! The gateway's side is [`client`]. What a PCM may do and for whom is none of the launcher's business.
 
+mod claim;
 pub mod client;
 mod docker;
+mod groups;
+mod pool;
 mod probe;
 mod process;
+mod reconcile;
 mod server;
+mod slots;
 mod spec;
 mod state;
+mod syscalls;
+mod talk;
 pub mod wire;
 
-use std::collections::{HashMap, HashSet};
-use std::io;
-use std::path::Path;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use service::Shutdown;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard, Semaphore};
 
 use crate::config::{LauncherConfig, Runtime};
+use slots::{Slot, Slots};
 use state::States;
-use wire::{Answer, ErrorKind, PcmName, Ready, Verb};
+use wire::{Answer, ErrorKind, PcmName, Process, Verb};
 
-/// Time between two looks for PCMs that have ended.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Longest path of the directory: a socket's path must fit into 108 bytes with a PCM's name in it.
 const LONGEST_DIR: usize = 60;
+/// PCMs that are started at once; more only make the engine slower for each.
+const STARTS_AT_ONCE: usize = 8;
 
 /// Serves the launcher's socket until `shutdown`. Processes end with it; containers are left running if their gateway is.
 ///
@@ -43,39 +52,65 @@ pub async fn run(config: LauncherConfig, shutdown: Shutdown) -> anyhow::Result<(
     let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let peer_uid = config.peer_uid.unwrap_or(own.0);
     let peer_gid = config.peer_gid.unwrap_or(own.1);
-    let states = config.state_dir.as_deref().map(States::new).transpose()?.map(Arc::new);
-    let engine = match config.runtime {
-        Runtime::Docker => {
-            let containers = docker::Containers::connect(&config, peer_uid, peer_gid, states.clone());
-            Engine::Docker(Box::new(containers.await?))
-        }
-        Runtime::Process => Engine::Process(process::Processes::new(&config, peer_uid, states.clone())?),
-    };
+    let states = config.state_dir.as_deref().map(States::new).transpose()?;
     let listener = server::bind(&config.socket, peer_gid)
         .with_context(|| format!("listen on the launcher's socket {}", config.socket.display()))?;
+    let with_users = matches!(config.runtime, Runtime::Docker).then_some(peer_gid);
+    let slots = Slots::open(&config.dir, with_users)?;
+    let engine = match config.runtime {
+        Runtime::Docker => {
+            Engine::Docker(Box::new(docker::Containers::connect(&config, peer_uid, own.0).await?))
+        }
+        Runtime::Process => Engine::Process(process::Processes::new(&config, peer_uid)?),
+    };
     let launcher = Arc::new(Launcher {
         engine,
+        slots,
         states,
-        capacity: config.capacity,
+        config,
         flights: Mutex::default(),
         known: Mutex::default(),
+        pool: Mutex::default(),
+        at_work: Mutex::default(),
+        starts: Semaphore::new(STARTS_AT_ONCE),
+        cold_starts: AtomicUsize::new(0),
+        reconciling: tokio::sync::Mutex::default(),
+        changed: Notify::new(),
+        taken: Notify::new(),
     });
     launcher
-        .sweep()
+        .take_over()
         .await
         .map_err(|failure| anyhow::anyhow!("look for PCMs that are there already: {failure}"))?;
-    let running = launcher.known().len();
-    tracing::info!(event = "launcher_ready", running, capacity = config.capacity, "the launcher is ready");
+    tracing::info!(
+        event = "launcher_ready",
+        running = launcher.known().len(),
+        pool = launcher.pool().len(),
+        capacity = launcher.config.capacity,
+        "the launcher is ready"
+    );
+    let token = shutdown.token().clone();
+    let background = [
+        tokio::spawn(pool::keep_filled(Arc::clone(&launcher), token.clone())),
+        tokio::spawn(reconcile::keep_true(Arc::clone(&launcher), token.clone())),
+    ];
     // The launcher's own user may look too, for the health check; who is that user could do anything here anyway.
-    server::serve(listener, Arc::clone(&launcher), [peer_uid, own.0], SWEEP_EVERY, shutdown.token().clone())
-        .await;
-    if let Engine::Docker(containers) = &launcher.engine
-        && let Err(failure) = containers.end().await
-    {
-        tracing::warn!(event = "pcms_stay", %failure, "PCMs that nobody uses any more could not be removed");
+    server::serve(listener, Arc::clone(&launcher), [peer_uid, own.0], token).await;
+    for task in background {
+        // Either has heard of the end itself, and what it was at is finished or undone.
+        let _ = task.await;
+    }
+    if let Engine::Docker(containers) = &launcher.engine {
+        match containers.is_unused().await {
+            Ok(true) => launcher.end_all().await,
+            Ok(false) => {}
+            Err(failure) => {
+                tracing::warn!(event = "pcms_stay", %failure, "whether PCMs are still used could not be found out");
+            }
+        }
     }
     // A socket file that stays is no harm, it is replaced at the next start.
-    let _ = std::fs::remove_file(&config.socket);
+    let _ = std::fs::remove_file(&launcher.config.socket);
     Ok(())
 }
 
@@ -103,6 +138,12 @@ pub fn check(config: &LauncherConfig) -> Result<(), String> {
     if config.capacity == 0 {
         return Err("launcher.capacity must be at least 1".into());
     }
+    if !(8..=1 << 20).contains(&config.owner_memory_mib) {
+        return Err("launcher.owner_memory_mib must be from 8 to 1048576".into());
+    }
+    if !(1..=1 << 20).contains(&config.owner_disk_mib) {
+        return Err("launcher.owner_disk_mib must be from 1 to 1048576".into());
+    }
     match config.runtime {
         Runtime::Docker if config.image.is_empty() => Err("launcher.image names no image".into()),
         Runtime::Process if config.pcm_command.is_empty() => {
@@ -119,40 +160,91 @@ enum Engine {
 }
 
 impl Engine {
-    async fn ensure(&self, name: &PcmName) -> Result<Ready, Failure> {
+    /// Starts something in a slot whose directory is there; `name` is what its container is called.
+    async fn start(&self, slots: &Slots, slot: Slot, name: &str) -> Result<Started, Failure> {
         match self {
-            Engine::Docker(containers) => containers.ensure(name).await,
-            Engine::Process(processes) => processes.ensure(name).await,
+            Engine::Docker(containers) => containers.start(slot, name).await,
+            Engine::Process(processes) => {
+                processes.start(slot, &slots.pool_socket(slot)).await.map(Started::Running)
+            }
         }
     }
 
-    /// Ends the PCM; what it keeps stays.
-    async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
-        match self {
-            Engine::Docker(containers) => containers.discard(name).await,
-            Engine::Process(processes) => processes.discard(name).await,
+    /// Calls a container by the name of a PCM; false if another one has the name.
+    async fn rename(&self, body: &mut Body, name: &PcmName) -> Result<bool, Failure> {
+        let Engine::Docker(containers) = self else { return Ok(true) };
+        let renamed = containers.rename(&body.container, name.as_str()).await?;
+        if renamed {
+            name.as_str().clone_into(&mut body.container);
+        }
+        Ok(renamed)
+    }
+
+    /// Ends what runs there.
+    async fn end(&self, container: &str, slot: Option<Slot>) -> Result<(), Failure> {
+        match (self, slot) {
+            (Engine::Docker(containers), _) => containers.end(container).await,
+            (Engine::Process(processes), Some(slot)) => {
+                processes.end(slot).await;
+                Ok(())
+            }
+            (Engine::Process(_), None) => Ok(()),
         }
     }
 
-    async fn remove_dead(&self, name: &PcmName) -> Result<(), Failure> {
-        match self {
-            Engine::Docker(containers) => containers.remove_dead(name).await,
-            Engine::Process(processes) => processes.remove_dead(name).await,
-        }
-    }
-
-    async fn list(&self) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self) -> Result<Vec<Seen>, Failure> {
         match self {
             Engine::Docker(containers) => containers.list().await,
-            Engine::Process(processes) => processes.list(),
+            Engine::Process(processes) => Ok(processes.list()),
+        }
+    }
+
+    /// Whether it runs, as far as can be told without asking anybody.
+    fn seems_to_run(&self, slot: Slot) -> bool {
+        match self {
+            Engine::Docker(_) => true,
+            Engine::Process(processes) => processes.runs(slot),
+        }
+    }
+
+    /// The user that listens in a slot.
+    fn user(&self, slot: Slot) -> u32 {
+        match self {
+            Engine::Docker(_) => slot.user(),
+            Engine::Process(processes) => processes.user(),
         }
     }
 }
 
-/// A PCM or what is left of one.
-struct Listed {
-    name: PcmName,
+/// What runs in a slot.
+#[derive(Clone, Debug)]
+struct Body {
+    slot: Slot,
+    pid: u32,
+    /// What its container is called.
+    container: String,
+    /// With which others it shares a shim.
+    group: Option<String>,
+    /// Made from another image or other settings than those that hold now.
+    outdated: bool,
+}
+
+/// What came of starting.
+enum Started {
+    Running(Body),
+    /// There is a container of that name.
+    Taken,
+}
+
+/// What an engine says it has.
+#[derive(Clone, Debug)]
+struct Seen {
+    container: String,
+    slot: Option<Slot>,
     running: bool,
+    outdated: bool,
+    pid: u32,
+    group: Option<String>,
 }
 
 /// Why a verb failed.
@@ -160,6 +252,8 @@ struct Listed {
 enum Failure {
     #[error("as many PCMs run as the configuration allows")]
     Capacity,
+    #[error("the host has too little memory left for another PCM")]
+    Memory,
     #[error("{0}")]
     Engine(String),
     #[error("{0}")]
@@ -175,7 +269,7 @@ impl Failure {
     fn answer(self) -> Answer {
         let message = self.to_string();
         let kind = match self {
-            Failure::Capacity => {
+            Failure::Capacity | Failure::Memory => {
                 tracing::warn!(event = "launcher_refused", "{message}");
                 ErrorKind::Capacity
             }
@@ -195,12 +289,26 @@ impl Failure {
 /// The rules that hold for both runtimes.
 struct Launcher {
     engine: Engine,
+    slots: Slots,
     /// What PCMs keep, if they keep anything.
-    states: Option<Arc<States>>,
-    capacity: usize,
+    states: Option<States>,
+    config: LauncherConfig,
     flights: Mutex<HashMap<PcmName, Arc<tokio::sync::Mutex<()>>>>,
-    /// PCMs that run or are being started.
-    known: Mutex<HashSet<PcmName>>,
+    /// Owners' PCMs; without a body where one is being brought up, which has its place already.
+    known: Mutex<HashMap<PcmName, Option<Body>>>,
+    /// PCMs that run and are nobody's yet, oldest first.
+    pool: Mutex<VecDeque<Body>>,
+    /// Slots that are in neither, because somebody is at work on them.
+    at_work: Mutex<HashSet<Slot>>,
+    starts: Semaphore,
+    /// Owners who wait for a start.
+    cold_starts: AtomicUsize,
+    /// Held while it is looked what is there; when that was last.
+    reconciling: tokio::sync::Mutex<Option<Instant>>,
+    /// Something may have ended.
+    changed: Notify,
+    /// The pool may lack something.
+    taken: Notify,
 }
 
 impl Launcher {
@@ -208,90 +316,106 @@ impl Launcher {
         let done = match verb {
             Verb::Ensure { name } => self.ensure(&name).await.map(Answer::Ready),
             Verb::Remove { name } => self.remove(&name).await.map(|()| Answer::Removed {}),
-            Verb::List {} => self.list().await.map(|names| Answer::Pcms { names }),
+            Verb::List {} => Ok(Answer::Pcms { names: self.names() }),
+            Verb::Processes {} => Ok(Answer::Processes { pcms: self.processes() }),
         };
         done.unwrap_or_else(Failure::answer)
     }
 
-    async fn ensure(&self, name: &PcmName) -> Result<Ready, Failure> {
-        let _flight = self.enter(name).await;
-        if !self.reserve(name) {
-            self.sweep_except(Some(name)).await?;
-            if !self.reserve(name) {
-                return Err(Failure::Capacity);
-            }
-        }
-        let started = std::time::Instant::now();
-        match self.engine.ensure(name).await {
-            Ok(ready) => {
-                tracing::info!(event = "pcm_ready", %name, fresh = ready.fresh, ms = started.elapsed().as_millis() as u64, "PCM ready");
-                Ok(ready)
-            }
-            Err(failure) => {
-                self.known().remove(name);
-                Err(failure)
-            }
-        }
-    }
-
     async fn remove(&self, name: &PcmName) -> Result<(), Failure> {
         let _flight = self.enter(name).await;
-        self.engine.discard(name).await?;
+        let body = self.body(name);
+        self.clear(name, body.as_ref()).await?;
+        self.known().remove(name);
         if let Some(states) = &self.states {
             states
                 .erase(name)
                 .map_err(|error| Failure::Engine(format!("remove what the PCM kept: {error}")))?;
         }
-        self.known().remove(name);
         tracing::info!(event = "pcm_removed", %name, "PCM removed");
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<PcmName>, Failure> {
+    /// Ends everything that has this name, whether it was known or not, and removes its directory.
+    async fn clear(&self, name: &PcmName, body: Option<&Body>) -> Result<(), Failure> {
+        let io = |error| Failure::Engine(format!("remove the PCM's directory: {error}"));
+        if let Some(body) = body {
+            self.engine.end(&body.container, Some(body.slot)).await?;
+        }
+        if body.is_none_or(|body| body.container != name.as_str()) {
+            self.engine.end(name.as_str(), None).await?;
+        }
+        if body.is_none()
+            && let (Engine::Docker(_), Some(slot)) = (&self.engine, self.slots.slot_of(name).map_err(io)?)
+        {
+            // Claimed by a launcher that died before it could give the container its name.
+            self.engine.end(&slot.container(), Some(slot)).await?;
+        }
+        let gone = self.slots.put_away(name).map_err(io)?;
+        gone.map_or(Ok(()), |gone| std::fs::remove_dir_all(gone)).map_err(io)
+    }
+
+    /// Ends all PCMs; what they keep stays.
+    async fn end_all(&self) {
+        tracing::info!(event = "pcms_end", "the services that use PCMs are down, so the PCMs are removed");
+        let known: Vec<(PcmName, Option<Body>)> = self.known().drain().collect();
+        let known = futures_util::stream::iter(known);
+        let failed = |failure: Failure| {
+            tracing::warn!(event = "pcm_stays", %failure, "a PCM that nobody uses any more could not be removed");
+        };
+        futures_util::StreamExt::for_each_concurrent(known, STARTS_AT_ONCE, async |(name, body)| {
+            self.clear(&name, body.as_ref()).await.unwrap_or_else(failed);
+        })
+        .await;
+        let pool: Vec<Body> = self.pool().drain(..).collect();
+        let pool = futures_util::stream::iter(pool);
+        futures_util::StreamExt::for_each_concurrent(pool, STARTS_AT_ONCE, async |body| {
+            self.give_up(&body).await.unwrap_or_else(failed);
+        })
+        .await;
+    }
+
+    /// Ends a PCM that is nobody's.
+    async fn give_up(&self, body: &Body) -> Result<(), Failure> {
+        self.engine.end(&body.container, Some(body.slot)).await?;
+        self.slots
+            .remove(body.slot, None)
+            .map_err(|error| Failure::Engine(format!("remove the directory of a slot: {error}")))
+    }
+
+    fn names(&self) -> Vec<PcmName> {
+        let known = self.known();
+        let runs = |body: &Option<Body>| body.as_ref().is_some_and(|body| self.engine.seems_to_run(body.slot));
         let mut names: Vec<PcmName> =
-            self.engine.list().await?.into_iter().filter(|pcm| pcm.running).map(|pcm| pcm.name).collect();
+            known.iter().filter(|(_, body)| runs(body)).map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
-        Ok(names)
+        names
     }
 
-    /// Removes what dead PCMs left and takes stock of those that run.
-    async fn sweep(&self) -> Result<(), Failure> {
-        self.sweep_except(None).await
+    fn processes(&self) -> Vec<Process> {
+        let process = |name: Option<&PcmName>, body: &Body| Process {
+            name: name.cloned(),
+            pid: body.pid,
+            container: body.container.clone(),
+            group: body.group.clone(),
+        };
+        let known = self.known();
+        let mut pcms: Vec<Process> =
+            known.iter().filter_map(|(name, body)| Some(process(Some(name), body.as_ref()?))).collect();
+        pcms.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        pcms.extend(self.pool().iter().map(|body| process(None, body)));
+        pcms
     }
 
-    /// The same, but for a name that the caller is at work on.
-    async fn sweep_except(&self, mine: Option<&PcmName>) -> Result<(), Failure> {
-        for pcm in self.engine.list().await? {
-            if mine == Some(&pcm.name) {
-                continue;
-            }
-            if pcm.running {
-                self.known().insert(pcm.name);
-                continue;
-            }
-            // One that is being started or removed is somebody's work already.
-            let Some(_flight) = self.try_enter(&pcm.name) else { continue };
-            match self.engine.remove_dead(&pcm.name).await {
-                Ok(()) => {
-                    self.known().remove(&pcm.name);
-                    tracing::info!(event = "pcm_swept", name = %pcm.name, "what a dead PCM left was removed");
-                }
-                Err(failure) => {
-                    tracing::warn!(event = "pcm_sweep_failed", name = %pcm.name, %failure, "what a dead PCM left could not be removed");
-                }
-            }
-        }
-        Ok(())
+    fn body(&self, name: &PcmName) -> Option<Body> {
+        self.known().get(name).cloned().flatten()
     }
 
-    /// Takes a place for `name`, if it has none and one is free.
-    fn reserve(&self, name: &PcmName) -> bool {
-        let mut known = self.known();
-        if !known.contains(name) && known.len() >= self.capacity {
-            return false;
-        }
-        known.insert(name.clone());
-        true
+    /// Whether a slot is somebody's or will be.
+    fn has(&self, slot: Slot) -> bool {
+        self.at_work().contains(&slot)
+            || self.pool().iter().any(|body| body.slot == slot)
+            || self.known().values().flatten().any(|body| body.slot == slot)
     }
 
     /// Waits until nobody else works on `name`.
@@ -311,8 +435,20 @@ impl Launcher {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<PcmName>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<PcmName, Option<Body>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, VecDeque<Body>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at_work(&self) -> MutexGuard<'_, HashSet<Slot>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn socket(&self, name: &PcmName) -> PathBuf {
+        self.slots.socket(name)
     }
 }
 
@@ -334,14 +470,29 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// The names of all directories in `dir` that are a PCM's.
-fn directories(dir: &Path) -> io::Result<Vec<PcmName>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        names.extend(name.to_str().and_then(|name| PcmName::new(name).ok()));
+/// Keeps others from taking a slot for nobody's.
+struct Work<'a> {
+    launcher: &'a Launcher,
+    slot: Slot,
+}
+
+impl<'a> Work<'a> {
+    fn on(launcher: &'a Launcher, slot: Slot) -> Self {
+        launcher.at_work().insert(slot);
+        Self { launcher, slot }
     }
-    Ok(names)
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.launcher.at_work().remove(&self.slot);
+    }
+}
+
+/// Memory that the host has left, in bytes, if it tells.
+fn available_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 #[cfg(test)]
@@ -366,11 +517,20 @@ mod tests {
             (LauncherConfig { state_dir: Some("/run/ignite/x".into()), ..config() }, "launcher.state_dir"),
             (LauncherConfig { state_dir: Some("/run".into()), ..config() }, "launcher.state_dir"),
             (LauncherConfig { capacity: 0, ..config() }, "launcher.capacity"),
+            (LauncherConfig { owner_memory_mib: 1, ..config() }, "launcher.owner_memory_mib"),
+            (LauncherConfig { owner_disk_mib: 0, ..config() }, "launcher.owner_disk_mib"),
             (LauncherConfig { pcm_command: Vec::new(), ..config() }, "launcher.pcm_command"),
             (LauncherConfig { runtime: Runtime::Docker, image: String::new(), ..config() }, "launcher.image"),
         ];
         for (config, key) in wrong {
             assert!(check(&config).unwrap_err().contains(key), "{key}");
         }
+    }
+
+    #[test]
+    fn what_memory_is_left_is_read() {
+        let meminfo = "MemTotal:       24105000 kB\nMemFree:  1 kB\nMemAvailable:   22757000 kB\n";
+        assert_eq!(available_memory(meminfo), Some(22_757_000 << 10));
+        assert_eq!(available_memory("MemTotal: 1 kB\n"), None);
     }
 }

@@ -1,54 +1,41 @@
 //! The `process` runtime: a sandboxed child process a PCM, for places without Docker.
 //!
 //! The launcher makes the listener and hands it over as file descriptor 3; the PCM locks itself in (`--sandbox`) and
-//! refuses to start where it cannot. Where PCMs keep state, each opens its own two files before. What containers give and this does not is said at start, by [`Processes::new`]. The
+//! refuses to start where it cannot. What containers give and this does not is said at start, by [`Processes::new`]. The
 //! children end with the launcher, so there is never one to adopt.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::{Context as _, ensure};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::probe::Tries;
-use super::state::{LONGEST_FILE, States};
-use super::wire::{PcmName, Ready};
-use super::{Failure, Listed};
+use super::slots::Slot;
+use super::{Body, Failure, Seen};
 use crate::config::LauncherConfig;
 
 /// The descriptor that a PCM finds its listener at.
 const LISTENER_FD: i32 = 3;
-/// Longest time from a request to a PCM that accepts.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// How long a running PCM may take to answer before it counts as dead.
-const ADOPT_LIMIT: Duration = Duration::from_secs(3);
+const OPEN_FILES: libc::rlim_t = 4096;
 
-/// What a child may use at most: descriptors, bytes of data, bytes of a core dump, bytes of a file.
-const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t); 4] = [
-    (libc::RLIMIT_NOFILE, 4096),
-    (libc::RLIMIT_DATA, 256 << 20),
-    (libc::RLIMIT_CORE, 0),
-    (libc::RLIMIT_FSIZE, LONGEST_FILE),
-];
+/// What a child may use at most.
+type Limits = [(libc::__rlimit_resource_t, libc::rlim_t); 4];
 
 /// The children.
 pub(super) struct Processes {
-    dir: PathBuf,
     command: Vec<PathBuf>,
+    limits: Limits,
     peer_uid: u32,
     own_uid: u32,
-    states: Option<Arc<States>>,
     spawner: mpsc::Sender<Order>,
-    children: Mutex<HashMap<PcmName, Child>>,
+    children: Mutex<HashMap<Slot, Child>>,
 }
 
 /// A child to start, and who wants to know.
@@ -58,146 +45,145 @@ struct Order {
 }
 
 impl Processes {
-    /// Takes over the directory, which must not be another launcher's.
-    pub(super) fn new(
-        config: &LauncherConfig,
-        peer_uid: u32,
-        states: Option<Arc<States>>,
-    ) -> anyhow::Result<Self> {
+    /// Starts the thread that starts PCMs, and says what they do not get.
+    pub(super) fn new(config: &LauncherConfig, peer_uid: u32) -> anyhow::Result<Self> {
         ensure!(!config.pcm_command.is_empty(), "launcher.pcm_command names no program");
-        std::fs::create_dir_all(&config.dir).with_context(|| format!("create {}", config.dir.display()))?;
-        std::fs::set_permissions(&config.dir, std::fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("set the mode of {}", config.dir.display()))?;
         let own_uid = rustix::process::getuid().as_raw();
         let (spawner, orders) = mpsc::channel();
+        let (told, namespaces) = mpsc::channel();
         // A child is told to die with the thread that made it, so that thread must live as long as the launcher.
         std::thread::Builder::new()
             .name("pcm-spawner".into())
-            .spawn(move || spawn_in_order(&orders))
+            .spawn(move || {
+                // Children inherit the namespaces of the thread that makes them: one empty network for all, not one each.
+                let _ = told.send(leave_networks());
+                spawn_in_order(&orders);
+            })
             .context("start the thread that starts PCMs")?;
+        let without_network = match namespaces.recv().context("the thread that starts PCMs ended")? {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(event = "no_network_namespace", %error, "PCMs see the host's network: their filter alone keeps them from it");
+                false
+            }
+        };
         tracing::warn!(
             event = "runtime_process",
             uid = own_uid,
-            "PCMs run as processes: no own user, no own network, mount or process namespace, no memory limit by cgroup; what \
-             keeps them apart is the system call filter that each puts on itself"
+            empty_network = without_network,
+            "PCMs run as processes: no own user, no own mount or process namespace, no memory limit by cgroup; what keeps them \
+             apart is the system call filter that each puts on itself"
         );
-        Ok(Self {
-            dir: config.dir.clone(),
-            command: config.pcm_command.clone(),
-            peer_uid,
-            own_uid,
-            states,
-            spawner,
-            children: Mutex::default(),
-        })
+        let limits = [
+            (libc::RLIMIT_NOFILE, OPEN_FILES),
+            (libc::RLIMIT_DATA, config.owner_memory_mib << 20),
+            (libc::RLIMIT_CORE, 0),
+            (libc::RLIMIT_FSIZE, config.longest_file()),
+        ];
+        let command = config.pcm_command.clone();
+        Ok(Self { command, limits, peer_uid, own_uid, spawner, children: Mutex::default() })
     }
 
-    /// A running child of this name.
-    pub(super) async fn ensure(&self, name: &PcmName) -> Result<Ready, Failure> {
-        let ready = |fresh| Ready { name: name.clone(), socket: self.socket(name), uid: self.own_uid, fresh };
-        if self.runs(name) {
-            let limit = Instant::now() + ADOPT_LIMIT;
-            match self.wait(name, limit).await {
-                Ok(()) => return Ok(ready(false)),
-                Err(error) => {
-                    tracing::warn!(event = "pcm_hangs", %name, %error, "a running PCM does not answer and is replaced");
-                }
-            }
-        }
-        self.discard(name).await?;
-        match self.launch(name).await {
-            Ok(()) => Ok(ready(true)),
-            Err(error) => {
-                self.discard(name).await?;
-                Err(Failure::Engine(format!("start the PCM: {error}")))
-            }
-        }
+    /// The user that PCMs run as.
+    pub(super) fn user(&self) -> u32 {
+        self.own_uid
     }
 
-    async fn launch(&self, name: &PcmName) -> io::Result<()> {
-        let child = self.start(name).await?;
-        self.children().insert(name.clone(), child);
-        self.wait(name, Instant::now() + START_LIMIT).await
+    /// Starts a child that listens on `socket`.
+    pub(super) async fn start(&self, slot: Slot, socket: &Path) -> Result<Body, Failure> {
+        let child = self.spawn(socket).await;
+        let child = child.map_err(|error| Failure::Engine(format!("start the PCM: {error}")))?;
+        let pid = child.id();
+        self.children().insert(slot, child);
+        Ok(Body { slot, pid, container: slot.directory(), group: None, outdated: false })
     }
 
-    async fn start(&self, name: &PcmName) -> io::Result<Child> {
-        let dir = self.dir.join(name.as_str());
-        std::fs::create_dir(&dir)?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
-        let listener = UnixListener::bind(self.socket(name))?;
+    async fn spawn(&self, socket: &Path) -> io::Result<Child> {
+        let listener = UnixListener::bind(socket)?;
         listener.set_nonblocking(true)?;
-        let state = self.states.as_ref().map(|states| states.prepare(name, None)).transpose()?;
-        let command = command(&self.command, self.peer_uid, state.as_deref(), listener.into());
+        let command = self.command(listener.into());
         let (started, child) = oneshot::channel();
         let stopped = || io::Error::other("the launcher stops");
         self.spawner.send(Order { command, started }).map_err(|_| stopped())?;
         child.await.map_err(|_| stopped())?
     }
 
-    /// Waits until the child accepts.
-    async fn wait(&self, name: &PcmName, deadline: Instant) -> io::Result<()> {
-        let socket = self.socket(name);
-        let mut tries = Tries::new(&socket, self.own_uid, deadline);
-        while !tries.next().await? {
-            self.alive(name)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the child, if there is one, and removes the directory of its socket.
-    pub(super) async fn discard(&self, name: &PcmName) -> Result<(), Failure> {
-        let child = self.children().remove(name);
+    /// Ends the child, if there is one.
+    pub(super) async fn end(&self, slot: Slot) {
+        let child = self.children().remove(&slot);
         if let Some(mut child) = child {
             // One that has ended already needs no signal; either way it is waited for, so that no zombie stays.
             let _ = child.kill();
             let _ = tokio::task::spawn_blocking(move || child.wait()).await;
         }
-        match std::fs::remove_dir_all(self.dir.join(name.as_str())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Failure::Engine(format!("remove the PCM's directory: {error}")))
-            }
-            _ => Ok(()),
-        }
     }
 
-    /// Removes what is left of a PCM that runs no more; leaves a running one alone.
-    pub(super) async fn remove_dead(&self, name: &PcmName) -> Result<(), Failure> {
-        if self.runs(name) { Ok(()) } else { self.discard(name).await }
-    }
-
-    /// The children, and directories that a former launcher left.
-    pub(super) fn list(&self) -> Result<Vec<Listed>, Failure> {
-        let names: Vec<PcmName> = self.children().keys().cloned().collect();
-        let mut listed: Vec<Listed> =
-            names.into_iter().map(|name| Listed { running: self.runs(&name), name }).collect();
-        for name in super::directories(&self.dir)
-            .map_err(|error| Failure::Engine(format!("list directories: {error}")))?
-        {
-            if listed.iter().all(|known| known.name != name) {
-                listed.push(Listed { name, running: false });
-            }
-        }
-        Ok(listed)
-    }
-
-    fn runs(&self, name: &PcmName) -> bool {
-        self.alive(name).is_ok()
-    }
-
-    fn alive(&self, name: &PcmName) -> io::Result<()> {
+    /// The children.
+    pub(super) fn list(&self) -> Vec<Seen> {
         let mut children = self.children();
-        let child = children.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
-        match child.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(io::Error::other(format!("the PCM ended ({status})"))),
+        let seen = children.iter_mut().map(|(slot, child)| Seen {
+            container: slot.directory(),
+            slot: Some(*slot),
+            running: matches!(child.try_wait(), Ok(None)),
+            outdated: false,
+            pid: child.id(),
+            group: None,
+        });
+        seen.collect()
+    }
+
+    /// Whether the child is there and has not ended.
+    pub(super) fn runs(&self, slot: Slot) -> bool {
+        self.children().get_mut(&slot).is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The PCM's command line: an empty environment, no standard input or output, and `listener` as descriptor 3.
+    #[allow(unsafe_code)]
+    fn command(&self, listener: OwnedFd) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command
+            .args(&self.command[1..])
+            .args(["--listen-fd", "3", "--peer-uid", &self.peer_uid.to_string()])
+            .args(["--launcher-uid", &self.own_uid.to_string(), "--sandbox"])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let launcher = rustix::process::getpid();
+        let limits = self.limits;
+        // SAFETY: between fork and exec only system calls are made, on values that were there before; nothing allocates or locks.
+        unsafe {
+            command.pre_exec(move || {
+                check(libc::setsid())?;
+                check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+                if libc::getppid() != launcher.as_raw_nonzero().get() {
+                    // The launcher died before the line above, so no signal would come.
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
+                for (resource, value) in limits {
+                    check(libc::setrlimit(resource, &libc::rlimit { rlim_cur: value, rlim_max: value }))?;
+                }
+                // A file that is full is an error for the one who writes it, and no death: the log may be one, too.
+                if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
+                    return Err(io::Error::last_os_error());
+                }
+                let first_other = LISTENER_FD as libc::c_uint + 1;
+                check(libc::close_range(
+                    first_other,
+                    libc::c_uint::MAX,
+                    libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+                ))?;
+                if listener.as_raw_fd() == LISTENER_FD {
+                    check(libc::fcntl(LISTENER_FD, libc::F_SETFD, 0))
+                } else {
+                    check(libc::dup2(listener.as_raw_fd(), LISTENER_FD))
+                }
+            });
         }
+        command
     }
 
-    fn socket(&self, name: &PcmName) -> PathBuf {
-        self.dir.join(name.as_str()).join("s")
-    }
-
-    fn children(&self) -> std::sync::MutexGuard<'_, HashMap<PcmName, Child>> {
+    fn children(&self) -> std::sync::MutexGuard<'_, HashMap<Slot, Child>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,6 +197,14 @@ impl Drop for Processes {
     }
 }
 
+/// Puts the calling thread, and the children that it will have, into a network and message queues of their own, empty.
+#[allow(unsafe_code)]
+fn leave_networks() -> io::Result<()> {
+    // SAFETY: neither flag changes what memory or descriptors the thread shares with the others.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWIPC) }?;
+    Ok(())
+}
+
 fn spawn_in_order(orders: &mpsc::Receiver<Order>) {
     while let Ok(Order { mut command, started }) = orders.recv() {
         let child = command.spawn();
@@ -222,53 +216,6 @@ fn spawn_in_order(orders: &mpsc::Receiver<Order>) {
             let _ = child.wait();
         }
     }
-}
-
-/// The PCM's command line: an empty environment, no standard input or output, and `listener` as descriptor 3.
-#[allow(unsafe_code)]
-fn command(program: &[PathBuf], peer_uid: u32, state: Option<&Path>, listener: OwnedFd) -> Command {
-    let mut command = Command::new(&program[0]);
-    command
-        .args(&program[1..])
-        .args(["--listen-fd", "3", "--peer-uid", &peer_uid.to_string(), "--sandbox"])
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    if let Some(state) = state {
-        command.arg("--state-dir").arg(state);
-    }
-    let launcher = rustix::process::getpid();
-    // SAFETY: between fork and exec only system calls are made, on values that were there before; nothing allocates or locks.
-    unsafe {
-        command.pre_exec(move || {
-            check(libc::setsid())?;
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            if libc::getppid() != launcher.as_raw_nonzero().get() {
-                // The launcher died before the line above, so no signal would come.
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            for (resource, value) in LIMITS {
-                check(libc::setrlimit(resource, &libc::rlimit { rlim_cur: value, rlim_max: value }))?;
-            }
-            // A file that is full is an error for the one who writes it, and no death: the log may be one, too.
-            if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
-            }
-            let first_other = LISTENER_FD as libc::c_uint + 1;
-            check(libc::close_range(
-                first_other,
-                libc::c_uint::MAX,
-                libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
-            ))?;
-            if listener.as_raw_fd() == LISTENER_FD {
-                check(libc::fcntl(LISTENER_FD, libc::F_SETFD, 0))
-            } else {
-                check(libc::dup2(listener.as_raw_fd(), LISTENER_FD))
-            }
-        });
-    }
-    command
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

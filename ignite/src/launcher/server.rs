@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,14 +54,10 @@ pub(super) async fn serve(
     listener: UnixListener,
     launcher: Arc<Launcher>,
     peers: [u32; 2],
-    sweep_every: Duration,
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
-    let mut sweeps = interval(sweep_every);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sweeps.reset();
     loop {
         let accept = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -69,14 +65,6 @@ pub(super) async fn serve(
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = sweeps.tick() => {
-                let launcher = Arc::clone(&launcher);
-                tasks.spawn(async move {
-                    if let Err(failure) = launcher.sweep().await {
-                        tracing::warn!(event = "sweep_failed", %failure, "dead PCMs could not be looked for");
-                    }
-                });
-            }
             (permit, accepted) = accept => match accepted {
                 Ok((stream, _)) => {
                     let launcher = Arc::clone(&launcher);

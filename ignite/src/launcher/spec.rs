@@ -1,7 +1,7 @@
-//! The container of a PCM as pure data: name, image and place in, the whole of Docker's request out.
+//! The container of a PCM as pure data: slot, image and place in, the whole of Docker's request out.
 //!
-//! Every setting is compiled in. What is not written here, Docker's default stands: its seccomp profile above all, which is
-//! kept, and on top of which the PCM puts its own, so that it can open no third file in the directory of its state. Talking to the engine is left to `docker`.
+//! Every setting is compiled in. A container is made before it is anybody's, so nothing of an owner is in it. The system calls
+//! that it may make are `syscalls`'s; inside, the PCM allows itself fewer still. Talking to the engine is left to `docker`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,19 +12,22 @@ use bollard::models::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::state::LONGEST_FILE;
-use super::wire::PcmName;
+use super::groups;
+use super::slots::Slot;
+use super::syscalls;
 
 /// Every PCM's container has it, with the value `1`.
 pub(super) const LABEL_PCM: &str = "oauthing.pcm";
 /// Which launcher a container belongs to: the host's path of the directory that it works in.
 pub(super) const LABEL_PLACE: &str = "oauthing.place";
+/// The slot that it runs in.
+pub(super) const LABEL_SLOT: &str = "oauthing.slot";
+/// The group of containers that it shares a shim with, if the engine was asked for that.
+pub(super) const LABEL_GROUP: &str = "oauthing.group";
 /// What the container was made from; another value means it is out of date.
 pub(super) const LABEL_SPEC: &str = "oauthing.spec";
 /// Where a PCM sees its own directory.
 pub(super) const INSIDE: &str = "/run/pcm";
-/// Where it sees the directory of what it keeps.
-pub(super) const STATE_INSIDE: &str = "/var/lib/pcm";
 
 /// The Compose project that a container belongs to.
 pub(super) const COMPOSE_PROJECT: &str = "com.docker.compose.project";
@@ -32,7 +35,6 @@ pub(super) const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
 
-const MEMORY: i64 = 64 << 20;
 /// The PCM is one thread; the rest is for the runtime that starts it, which is counted too.
 const PIDS: i64 = 32;
 const OPEN_FILES: i64 = 4096;
@@ -42,12 +44,15 @@ const OPEN_FILES: i64 = 4096;
 pub(super) struct Place {
     /// The host's path of the directory that holds one directory a PCM.
     pub(super) host_dir: String,
-    /// The host's path of the directory that holds one directory a PCM with what it keeps, if it keeps anything.
-    pub(super) host_state_dir: Option<String>,
     /// The Compose project that the launcher belongs to.
     pub(super) project: Option<String>,
-    /// The gateway's user, the only peer that a PCM accepts.
+    /// The gateway's user, and the launcher's: the only peers that a PCM accepts.
     pub(super) peer_uid: u32,
+    pub(super) launcher_uid: u32,
+    /// Memory that each may use, in bytes.
+    pub(super) memory: i64,
+    /// Longest file that each may write, in bytes; 0 if it is to keep nothing.
+    pub(super) longest_file: i64,
 }
 
 /// Docker's request, and the hash that stands in its labels.
@@ -57,46 +62,38 @@ pub(super) struct Spec {
     pub(super) body: ContainerCreateBody,
 }
 
-/// The user and group of a PCM: between 2^30 and 2^31, far from every account, from the name alone. Two names may meet on
-/// one number; they still have no file in common.
-pub(super) fn pcm_uid(name: &PcmName) -> u32 {
-    let digest = Sha256::digest(name.as_str());
-    let low = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    (1 << 30) | (low & ((1 << 30) - 1))
-}
-
-/// The container of `name`, made from the image with the id `image`.
-pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
-    let uid = pcm_uid(name);
-    let mut command = vec![
-        "--dir".into(),
-        INSIDE.into(),
-        "--peer-uid".into(),
-        place.peer_uid.to_string(),
-        "--sandbox".into(),
-    ];
-    if place.host_state_dir.is_some() {
-        command.extend(["--state-dir".into(), STATE_INSIDE.into()]);
-    }
+/// The container in `slot`, made from the image with the id `image`.
+pub(super) fn container(slot: Slot, image: &str, place: &Place) -> Spec {
+    let uid = slot.user();
     let mut body = ContainerCreateBody {
         hostname: Some("pcm".into()),
         user: Some(format!("{uid}:{uid}")),
         env: Some(Vec::new()),
         entrypoint: Some(vec!["/pcm".into()]),
-        cmd: Some(command),
+        cmd: Some(vec![
+            "--dir".into(),
+            INSIDE.into(),
+            "--peer-uid".into(),
+            place.peer_uid.to_string(),
+            "--launcher-uid".into(),
+            place.launcher_uid.to_string(),
+            "--sandbox".into(),
+        ]),
         image: Some(image.into()),
         working_dir: Some("/".into()),
         network_disabled: Some(true),
-        host_config: Some(host_config(
-            format!("{}/{name}", place.host_dir),
-            place.host_state_dir.as_ref().map(|dir| format!("{dir}/{name}")),
-        )),
+        host_config: Some(host_config(format!("{}/{}", place.host_dir, slot.directory()), place)),
         ..Default::default()
     };
-    let mut labels = BTreeMap::from([(LABEL_PCM, "1"), (LABEL_PLACE, place.host_dir.as_str())]);
+    let number = slot.number();
+    let mut labels = BTreeMap::from([
+        (LABEL_PCM, "1"),
+        (LABEL_PLACE, place.host_dir.as_str()),
+        (LABEL_SLOT, number.as_str()),
+    ]);
     if let Some(project) = &place.project {
         // A one-off container of the service `pcm`: shown with the project, and left alone by `up` and `restart`. `down` leaves it
-        // alone too, so the launcher removes it then (`Containers::end`).
+        // alone too, so the launcher removes it then (`Containers::end_unused`).
         labels.extend([
             (COMPOSE_PROJECT, project.as_str()),
             (COMPOSE_SERVICE, "pcm"),
@@ -111,36 +108,50 @@ pub(super) fn container(name: &PcmName, image: &str, place: &Place) -> Spec {
     Spec { hash, body }
 }
 
-fn host_config(own_dir: String, state_dir: Option<String>) -> HostConfig {
-    let longest_file = if state_dir.is_some() { LONGEST_FILE.cast_signed() } else { 0 };
-    // The engine picks the propagation: below its own root, where volumes lie, it insists on one, elsewhere it is private.
-    let mount = |inside: &str, source: String| Mount {
-        target: Some(inside.into()),
-        source: Some(source),
-        typ: Some(MountType::BIND),
-        read_only: Some(false),
-        ..Default::default()
-    };
-    let mut mounts = vec![mount(INSIDE, own_dir)];
-    mounts.extend(state_dir.map(|dir| mount(STATE_INSIDE, dir)));
+impl Spec {
+    /// The same, sharing a shim with others. Which ones is no part of the hash: it is chance.
+    pub(super) fn in_group(mut self, group: &str) -> Self {
+        self.body.labels.get_or_insert_default().insert(LABEL_GROUP.into(), group.into());
+        if let Some(host) = &mut self.body.host_config {
+            host.annotations = Some(HashMap::from([(groups::ANNOTATION.into(), group.into())]));
+        }
+        self
+    }
+}
+
+fn host_config(own_dir: String, place: &Place) -> HostConfig {
     HostConfig {
         network_mode: Some("none".into()),
         ipc_mode: Some("none".into()),
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".into()]),
-        security_opt: Some(vec!["no-new-privileges:true".into()]),
-        memory: Some(MEMORY),
-        memory_swap: Some(MEMORY),
+        security_opt: Some(vec![
+            "no-new-privileges:true".into(),
+            format!("seccomp={}", syscalls::profile()),
+        ]),
+        memory: Some(place.memory),
+        memory_swap: Some(place.memory),
         pids_limit: Some(PIDS),
-        ulimits: Some(vec![ulimit("nofile", OPEN_FILES), ulimit("fsize", longest_file), ulimit("core", 0)]),
+        ulimits: Some(vec![
+            ulimit("nofile", OPEN_FILES),
+            ulimit("fsize", place.longest_file),
+            ulimit("core", 0),
+        ]),
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
         auto_remove: Some(false),
-        mounts: Some(mounts),
+        // The engine picks the propagation: below its own root, where volumes lie, it insists on one, elsewhere it is private.
+        mounts: Some(vec![Mount {
+            target: Some(INSIDE.into()),
+            source: Some(own_dir),
+            typ: Some(MountType::BIND),
+            read_only: Some(false),
+            ..Default::default()
+        }]),
         ..Default::default()
     }
 }
@@ -185,22 +196,23 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        let host_state_dir = Some("/host/state".into());
         Place {
             host_dir: "/host/run".into(),
-            host_state_dir,
             project: Some("oauthing".into()),
             peer_uid: 10002,
+            launcher_uid: 0,
+            memory: 64 << 20,
+            longest_file: 16 << 20,
         }
     }
 
-    fn name(last: char) -> PcmName {
-        PcmName::new(format!("pcm-{}{last}", "0".repeat(31))).unwrap()
+    fn slot(number: u32) -> Slot {
+        Slot::of_user((1 << 30) + number).unwrap()
     }
 
     #[test]
-    fn a_container_has_no_network_no_rights_and_its_own_mounts() {
-        let body = container(&name('1'), "sha256:i", &place()).body;
+    fn a_container_has_no_network_no_rights_and_its_own_mount() {
+        let body = container(slot(1), "sha256:i", &place()).body;
         let host = body.host_config.unwrap();
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.readonly_rootfs, Some(true));
@@ -213,58 +225,60 @@ mod tests {
         assert_eq!(host.tmpfs, None);
         assert_eq!(host.binds, None);
         let security = host.security_opt.unwrap();
-        assert_eq!(security, ["no-new-privileges:true"]);
+        assert_eq!(security[0], "no-new-privileges:true");
+        let profile = security[1].strip_prefix("seccomp=").unwrap();
+        let profile: serde_json::Value = serde_json::from_str(profile).unwrap();
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        assert_eq!(security.len(), 2);
         let mounts = host.mounts.unwrap();
         let mounts: Vec<_> =
             mounts.into_iter().map(|mount| (mount.source.unwrap(), mount.target.unwrap())).collect();
-        let own = |dir: &str, inside: &str| (format!("{dir}/{}", name('1')), inside.to_owned());
-        assert_eq!(mounts, [own("/host/run", "/run/pcm"), own("/host/state", "/var/lib/pcm")]);
-        assert!(body.cmd.unwrap().ends_with(&["--state-dir".to_owned(), "/var/lib/pcm".to_owned()]));
+        assert_eq!(mounts, [("/host/run/pool-40000001".to_owned(), "/run/pcm".to_owned())]);
+        assert_eq!(body.user.as_deref(), Some("1073741825:1073741825"));
         assert_eq!(body.exposed_ports, None);
         assert_eq!(body.env, Some(Vec::new()));
     }
 
     #[test]
-    fn without_a_place_for_state_nothing_can_be_written() {
-        let file = |place: &Place| {
-            let body = container(&name('1'), "sha256:i", place).body;
-            let host = body.host_config.unwrap();
-            let limits = host.ulimits.unwrap();
-            let limit = limits.into_iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
-            (limit.hard.unwrap(), host.mounts.unwrap().len(), body.cmd.unwrap().len())
-        };
-        assert_eq!(file(&place()), (48 << 20, 2, 7));
-        assert_eq!(file(&Place { host_state_dir: None, ..place() }), (0, 1, 5));
-    }
-
-    #[test]
-    fn everybody_has_an_own_user_that_is_nobody_elses() {
-        let one = container(&name('1'), "sha256:i", &place()).body.user.unwrap();
-        let two = container(&name('2'), "sha256:i", &place()).body.user.unwrap();
-        assert_ne!(one, two);
-        for last in "0123456789abcdef".chars() {
-            assert!((1 << 30..1 << 31).contains(&pcm_uid(&name(last))));
-        }
+    fn quotas_are_limits_of_the_container() {
+        let host = container(slot(1), "sha256:i", &place()).body.host_config.unwrap();
+        assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
+        let limits: HashMap<_, _> =
+            host.ulimits.unwrap().into_iter().map(|limit| (limit.name.unwrap(), limit.hard.unwrap())).collect();
+        assert_eq!(limits["fsize"], 16 << 20);
+        assert_eq!(limits["core"], 0);
     }
 
     #[test]
     fn the_hash_is_stable_and_tells_every_difference() {
-        let hash = |image: &str, place: &Place| container(&name('1'), image, place).hash;
+        let hash = |image: &str, place: &Place| container(slot(1), image, place).hash;
         assert_eq!(hash("sha256:i", &place()), hash("sha256:i", &place()));
         assert_ne!(hash("sha256:i", &place()), hash("sha256:j", &place()));
         assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { project: None, ..place() }));
         assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { peer_uid: 1, ..place() }));
-        assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { host_state_dir: None, ..place() }));
+        assert_ne!(hash("sha256:i", &place()), hash("sha256:i", &Place { memory: 32 << 20, ..place() }));
+        assert_ne!(hash("sha256:i", &place()), container(slot(2), "sha256:i", &place()).hash);
+    }
+
+    #[test]
+    fn a_group_is_an_annotation_and_no_part_of_the_hash() {
+        let alone = container(slot(1), "sha256:i", &place());
+        let grouped = alone.clone().in_group("g");
+        assert_eq!(alone.hash, grouped.hash);
+        assert_eq!(alone.body.host_config.unwrap().annotations, None);
+        let annotations = grouped.body.host_config.unwrap().annotations.unwrap();
+        assert_eq!(annotations["io.containerd.runc.v2.group"], "g");
+        assert_eq!(grouped.body.labels.unwrap()[LABEL_GROUP], "g");
     }
 
     #[test]
     fn compose_sees_a_one_off_of_its_own_project_and_only_there() {
-        let labels = container(&name('1'), "sha256:i", &place()).body.labels.unwrap();
+        let labels = container(slot(1), "sha256:i", &place()).body.labels.unwrap();
         assert_eq!(labels["com.docker.compose.project"], "oauthing");
         assert_eq!(labels["com.docker.compose.service"], "pcm");
         assert_eq!(labels["com.docker.compose.oneoff"], "True");
         let labels =
-            container(&name('1'), "sha256:i", &Place { project: None, ..place() }).body.labels.unwrap();
+            container(slot(1), "sha256:i", &Place { project: None, ..place() }).body.labels.unwrap();
         assert!(labels.keys().all(|key| key.starts_with("oauthing.")));
     }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest line in either direction, in bytes. Only the answer to `list` comes near it.
-pub const MAX_LINE: usize = 256 * 1024;
+/// Longest line in either direction, in bytes. Only the answers to `list` and `processes` come near it.
+pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Longest line that the launcher reads, in bytes.
 pub const MAX_REQUEST: usize = 1024;
@@ -88,6 +88,8 @@ pub enum Verb {
     },
     /// All running PCMs of this launcher. Answer: [`Answer::Pcms`].
     List {},
+    /// The same with what runs them, those that are nobody's yet too: for measuring. Answer: [`Answer::Processes`].
+    Processes {},
 }
 
 /// One line from the launcher.
@@ -113,6 +115,11 @@ pub enum Answer {
         /// Sorted by name.
         names: Vec<PcmName>,
     },
+    /// The running PCMs, claimed or not.
+    Processes {
+        /// Claimed ones first, by name.
+        pcms: Vec<Process>,
+    },
     /// Not done.
     Error {
         /// For the caller's decisions.
@@ -135,11 +142,26 @@ pub struct Ready {
     pub fresh: bool,
 }
 
+/// What runs a PCM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Whose it is; absent while it is nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<PcmName>,
+    /// Its process on the host; 0 if the engine did not tell.
+    pub pid: u32,
+    /// Name of its container, or of the directory of its socket where there is none.
+    pub container: String,
+    /// With which others it shares a shim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// As many PCMs run as the configuration allows.
+    /// As many PCMs run as the configuration allows, or the host's memory does.
     Capacity,
     /// The engine, the image or the PCM itself failed.
     Engine,
@@ -186,6 +208,11 @@ mod tests {
         let line = r#"{"id":1,"ready":{"name":"pcm-00112233445566778899aabbccddeeff","socket":"/run/x/s","uid":7,"fresh":true}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
+
+        let pcm = Process { name: Some(name()), pid: 7, container: "c".into(), group: None };
+        let reply = Reply { id: 1, answer: Answer::Processes { pcms: vec![pcm] } };
+        let line = r#"{"id":1,"processes":{"pcms":[{"name":"pcm-00112233445566778899aabbccddeeff","pid":7,"container":"c"}]}}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), line);
 
         let refused = Answer::Error { kind: ErrorKind::Capacity, message: "full".into() };
         let line = r#"{"id":2,"error":{"kind":"capacity","message":"full"}}"#;

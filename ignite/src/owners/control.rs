@@ -68,6 +68,6 @@ async fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<()> {
         _ if reply.id != id => Err(io::ErrorKind::InvalidData.into()),
         Answer::Ok {} => Ok(()),
         Answer::Error(message) => Err(io::Error::other(message)),
-        Answer::Stats(_) => Err(io::ErrorKind::InvalidData.into()),
+        Answer::Stats(_) | Answer::Whose { .. } | Answer::Busy {} => Err(io::ErrorKind::InvalidData.into()),
     }
 }

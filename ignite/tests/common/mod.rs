@@ -147,24 +147,16 @@ impl Stack {
         std::fs::read_dir(self.dir.path().join("state")).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Kills every PCM of this stack, as the kernel would; answers how many.
-    pub fn kill_pcms(&self) -> usize {
-        let state = self.dir.path().join("state");
-        let state = state.to_str().unwrap();
-        let mut killed = 0;
-        for process in std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap()) {
-            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // A process may be gone by now, or a thread of this one; neither has such a command line.
-            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let is_pcm = command.split(|byte| *byte == 0).any(|argument| {
-                std::str::from_utf8(argument).is_ok_and(|argument| argument.starts_with(state))
-            });
-            if let (true, Some(pid)) = (is_pcm, rustix::process::Pid::from_raw(pid)) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-                killed += 1;
-            }
-        }
-        killed
+    /// Kills every owner's PCM of this stack, as the kernel would; answers how many.
+    pub async fn kill_pcms(&self) -> usize {
+        let pcms = self.launcher.processes().await.unwrap();
+        let owned = pcms.iter().filter(|pcm| pcm.name.is_some());
+        owned
+            .filter(|pcm| {
+                let pid = rustix::process::Pid::from_raw(pcm.pid.try_into().unwrap()).unwrap();
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+            })
+            .count()
     }
 
     /// Processes of this stack's PCMs.
@@ -221,6 +213,7 @@ runtime = "process"
 socket = "{dir}/launcher.sock"
 dir = "{dir}/run"
 state_dir = "{dir}/state"
+pool = 1
 pcm_command = ["{pcm}"]
 "#,
         dir = dir.display(),

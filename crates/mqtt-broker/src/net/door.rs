@@ -12,6 +12,8 @@ pub enum Admission {
     Client(Option<Identity>),
     /// A control connection: lines one way, answers the other.
     Control,
+    /// The same for somebody who only looks on: grants are as unattended as without it.
+    Onlooker,
 }
 
 /// What a control line leads to.
@@ -44,8 +46,9 @@ pub trait Door {
     /// Longest first bytes and longest control line, in bytes.
     fn longest(&self) -> (usize, usize);
 
-    /// Handles a control line (without its line feed).
-    fn control(&mut self, broker: &mut Broker, line: &[u8], now: u64) -> Answer;
+    /// Handles a control line (without its line feed). `guests` are the connections that are clients or may become one,
+    /// and everybody who has come to a listener by now is among them.
+    fn control(&mut self, broker: &mut Broker, line: &[u8], guests: usize, now: u64) -> Answer;
 
     /// Everything that came in by this turn is handled, nothing of what it led to is written yet: what must not be lost
     /// once it is acknowledged is made safe here. Until it is, nobody is served.
@@ -74,7 +77,7 @@ impl Door for Plain {
         (0, 0)
     }
 
-    fn control(&mut self, _broker: &mut Broker, _line: &[u8], _now: u64) -> Answer {
+    fn control(&mut self, _broker: &mut Broker, _line: &[u8], _guests: usize, _now: u64) -> Answer {
         Answer { close: true, ..Answer::default() }
     }
 }

@@ -67,6 +67,7 @@ pub(super) enum Stage {
     Unknown,
     Client,
     Control,
+    Onlooker,
     /// Everything is said; waiting for the peer to close.
     Lingering,
 }

@@ -138,9 +138,12 @@ impl Owners {
     pub(crate) async fn refresh(&self, gateway: &Gateway, didp: &Didp, id: &OwnerId) -> Result<(), Cause> {
         let owner = self.owner(gateway, id)?;
         let mut link = owner.link.lock().await;
-        // It may run without a link: started before this gateway was, or with a control connection that broke.
-        let runs = link.is_some() || self.runs(&owner.name).await?;
+        // It may run without a link, started before this gateway was or with a control connection that broke; and a link may be
+        // to one that was idle and is stopped.
+        let is_linked = link.as_ref().is_some_and(|link| link.control.is_alive());
+        let runs = is_linked || self.runs(&owner.name).await?;
         if !runs && !self.lasting {
+            *link = None;
             self.forget(id, &owner);
             return Ok(());
         }
@@ -149,6 +152,7 @@ impl Owners {
             return self.remove(gateway, id, &owner, &mut link).await;
         }
         if !runs {
+            *link = None;
             self.forget(id, &owner);
             return Ok(());
         }
@@ -185,6 +189,11 @@ impl Owners {
         }
         if list.grants.is_empty() {
             return self.remove(gateway, id, &owner, &mut link).await;
+        }
+        if !known.control.is_alive() && !self.runs(&owner.name).await? {
+            // Its next session begins with the grants of that time.
+            *link = None;
+            return Ok(());
         }
         self.hand_on(gateway, id, &owner, &mut link, list).await
     }

@@ -449,3 +449,72 @@ async fn what_a_launcher_left_half_done_is_gone_at_the_next_start() {
     assert!(next.dir.path().join("run/not-ours").exists());
     next.stop().await;
 }
+
+/// Nobody's user may not leave the host's network as root may; where the system lets anybody make a user namespace, PCMs
+/// see an empty one all the same.
+#[tokio::test]
+async fn pcms_see_an_empty_network_whoever_starts_them() {
+    const NOBODY: u32 = 65534;
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let is_empty = |pid: u32| {
+        let devices = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
+        devices.lines().filter(|line| line.contains(':')).count() == 1
+    };
+    if !rustix::process::getuid().is_root() {
+        let launcher = start_pooled(2, 10).await;
+        let pids = pool_of(&launcher, 2).await;
+        assert!(pids.iter().all(|pid| is_empty(*pid)));
+        launcher.stop().await;
+        return;
+    }
+    let own = namespace(std::process::id());
+    let launcher = start_pooled(2, 10).await;
+    let pids = pool_of(&launcher, 2).await;
+    assert!(pids.iter().all(|pid| namespace(*pid) != own && is_empty(*pid)));
+    assert_eq!(namespace(pids[0]), namespace(pids[1]), "one for all");
+    launcher.stop().await;
+
+    // The same as nobody, from copies that nobody may execute.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = |from: &Path, name: &str| {
+        let to = dir.path().join(name);
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let ignite = copy(Path::new(env!("CARGO_BIN_EXE_ignite")), "ignite");
+    let pcm = copy(&std::env::current_exe().unwrap(), "pcm");
+    let work = dir.path().join("work");
+    std::fs::create_dir(&work).unwrap();
+    std::os::unix::fs::chown(&work, Some(NOBODY), Some(NOBODY)).unwrap();
+    let file = dir.path().join("ignite.toml");
+    let command = format!(
+        "[\"/bin/sh\", \"-c\", \"exec {} --ignored --exact stand_in_pcm >/dev/null\"]",
+        pcm.display()
+    );
+    let toml = format!(
+        "resource = \"http://ignite.test\"\nmaster_key_file = \"{work}/key\"\n[launcher]\nruntime = \"process\"\n\
+         socket = \"{work}/l.sock\"\ndir = \"{work}/run\"\npcm_command = {command}\npool = 2\n",
+        work = work.display(),
+    );
+    std::fs::write(&file, toml).unwrap();
+    let mut child = tokio::process::Command::new(ignite);
+    child.args(["launcher", "--config"]).arg(&file).uid(NOBODY).gid(NOBODY).kill_on_drop(true);
+    let child = child.spawn().unwrap();
+    let client = LauncherClient::new(&work.join("l.sock"));
+    let filled = async {
+        loop {
+            let pids: Vec<u32> =
+                client.processes().await.unwrap_or_default().iter().map(|pcm| pcm.pid).collect();
+            if pids.len() == 2 {
+                return pids;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let pids = timeout(DEADLINE, filled).await.expect("nobody's pool is filled");
+    assert!(pids.iter().all(|pid| namespace(*pid) != own && is_empty(*pid)));
+    assert_eq!(namespace(pids[0]), namespace(pids[1]), "one for all");
+    drop(child);
+}

@@ -140,7 +140,11 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     assert!(networks.values().all(|network| network.ip_address.as_deref().unwrap_or_default().is_empty()));
     let mounts: Vec<_> = found.mounts.unwrap().into_iter().filter_map(|mount| mount.source).collect();
     let slot = bench.dir.path().join("run").join(format!("pool-{:08x}", ready.uid));
-    assert_eq!(mounts, [slot.to_str().unwrap()], "the directory that it was started in, which is the owner's now");
+    assert_eq!(
+        mounts,
+        [slot.to_str().unwrap()],
+        "the directory that it was started in, which is the owner's now"
+    );
     assert!(!slot.exists() && ready.socket.ends_with(format!("{one}/s")));
 
     // From inside: its program, a directory with one socket, no interface but the loopback, no right, limits of its own.
@@ -152,7 +156,9 @@ async fn a_pcm_is_locked_in_and_sees_its_own_directory_only() {
     assert_eq!(seen("run/pcm"), ["s"]);
     assert!(!inside.join("root/var").exists() && !inside.join("root/bin").exists());
     // The two files of its state are open, and nothing else that is a file.
-    let open = std::fs::read_dir(inside.join("fd")).unwrap().map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap());
+    let open = std::fs::read_dir(inside.join("fd"))
+        .unwrap()
+        .map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap());
     let mut files: Vec<PathBuf> = open.filter(|file| file.starts_with(bench.dir.path())).collect();
     files.sort_unstable();
     assert_eq!(files, ["a", "b"].map(|file| bench.state(one).join(file)));

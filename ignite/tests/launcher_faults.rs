@@ -239,10 +239,15 @@ async fn a_launcher_killed_at_any_step_of_a_claim_leaves_nothing_undone() {
     };
     let directory = |container: &str| container.strip_prefix("pcm-").unwrap().to_owned();
     // The directory was claimed, and nothing else.
-    std::fs::rename(launcher.run().join(directory(&pool[0].container)), launcher.run().join(name(2).as_str())).unwrap();
+    std::fs::rename(
+        launcher.run().join(directory(&pool[0].container)),
+        launcher.run().join(name(2).as_str()),
+    )
+    .unwrap();
     // It knows whose it is, and has not its name.
     rename(name(1).as_str(), "pcm-pool-7fffffff").await;
-    rename("pcm-pool-7fffffff", &format!("pcm-pool-{:08x}", user_of(&launcher.run().join(name(1).as_str())))).await;
+    rename("pcm-pool-7fffffff", &format!("pcm-pool-{:08x}", user_of(&launcher.run().join(name(1).as_str()))))
+        .await;
     // Started for an owner, and not claimed yet.
     rename(&pool[1].container, name(3).as_str()).await;
     // A slot was made, and nothing else; one was being removed.
@@ -343,7 +348,8 @@ async fn a_stuck_container_holds_up_nobody_else() {
     let raw = rustix::process::Pid::from_raw(stuck.try_into().unwrap()).unwrap();
     rustix::process::kill_process(raw, rustix::process::Signal::STOP).unwrap();
     // It is asked whether it is idle, does not answer, and the other one is stopped all the same.
-    until("the idle one is stopped", async || !launcher.client.list().await.unwrap().contains(&name(2))).await;
+    until("the idle one is stopped", async || !launcher.client.list().await.unwrap().contains(&name(2)))
+        .await;
     assert!(launcher.client.list().await.unwrap().contains(&name(1)));
     serves(&launcher.client.ensure(&name(3)).await.unwrap()).await;
     // Who needs the stuck one gets a new one.
@@ -356,7 +362,8 @@ async fn a_stuck_container_holds_up_nobody_else() {
 async fn a_full_disk_is_an_error_and_no_end() {
     let engine = Engine::start().await;
     let small = tempfile::tempdir().unwrap();
-    let mount = |arguments: &[&str]| std::process::Command::new("mount").args(arguments).status().unwrap().success();
+    let mount =
+        |arguments: &[&str]| std::process::Command::new("mount").args(arguments).status().unwrap().success();
     let at = small.path().to_str().unwrap();
     assert!(mount(&["-t", "tmpfs", "-o", "nr_inodes=12,size=64k", "tmpfs", at]));
     let change = serde_json::json!({ "pool": 0, "state_dir": small.path().join("state") });

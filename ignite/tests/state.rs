@@ -184,7 +184,8 @@ async fn a_connect_during_a_cull_is_served() {
         let stack = std::sync::Arc::clone(&stack);
         owners.spawn(async move {
             let (owner_name, label) = (format!("owner{owner}"), format!("label{owner}"));
-            let app_token = stack.didp.add_app(&owner_name, &format!("a{owner}"), json!([app_detail(&label, &["read"])]));
+            let app_token =
+                stack.didp.add_app(&owner_name, &format!("a{owner}"), json!([app_detail(&label, &["read"])]));
             let device_token = stack.didp.add_device(&owner_name, &format!("d{owner}"), &label);
             let mut app = stack.connect().await;
             assert_eq!(app.connect(kept(&app_token)).await, 0);
@@ -221,8 +222,8 @@ async fn a_connect_during_a_cull_is_served() {
 async fn a_release_while_the_pcm_is_stopped_leaves_nothing() {
     let stack = hasty().await;
     let (app, mut device, _) = parties(&stack).await;
-    assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
     app.disconnect().await;
+    assert_eq!(device.publish_acked(1, "d/temperature", b"kept").await, 0);
     device.disconnect().await;
     until("it is stopped", async || stack.pcms().await == 0).await;
     assert_eq!(stack.kept().len(), 1);

@@ -98,10 +98,14 @@ pub fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, BadArg
             ));
         }
         (Listen::Plain(_), None) if launcher_uid.is_some() => {
-            return Err(BadArguments("a plain broker is nobody's: --launcher-uid is for the others".to_owned()));
+            return Err(BadArguments(
+                "a plain broker is nobody's: --launcher-uid is for the others".to_owned(),
+            ));
         }
         (_, Some(_)) if launcher_uid.is_some() => {
-            return Err(BadArguments("--state-dir and --launcher-uid: the launcher brings the files".to_owned()));
+            return Err(BadArguments(
+                "--state-dir and --launcher-uid: the launcher brings the files".to_owned(),
+            ));
         }
         (_, None) if sync => return Err(BadArguments("--state-sync needs --state-dir".to_owned())),
         (_, directory) => directory.map(|directory| StateOptions { directory, sync }),

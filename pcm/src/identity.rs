@@ -33,11 +33,7 @@ pub(crate) struct Told {
 ///
 /// # Errors
 /// The kernel's, if it cannot be waited any more.
-pub(crate) fn wait(
-    listener: &UnixListener,
-    launcher_uid: u32,
-    stop: &OwnedFd,
-) -> io::Result<Option<Told>> {
+pub(crate) fn wait(listener: &UnixListener, launcher_uid: u32, stop: &OwnedFd) -> io::Result<Option<Told>> {
     listener.set_nonblocking(true)?;
     loop {
         let mut sources = [

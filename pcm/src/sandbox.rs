@@ -70,7 +70,10 @@ pub fn install_waiting() -> Result<(), Error> {
     rules.extend(WAITING.iter().map(|call| (*call, Vec::new())));
     let no_privileges = u64::from(libc::PR_SET_NO_NEW_PRIVS.unsigned_abs());
     rules.insert(libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, no_privileges)?]);
-    rules.insert(libc::SYS_seccomp, vec![argument(0, SeccompCmpOp::Eq, libc::SECCOMP_SET_MODE_FILTER.into())?]);
+    rules.insert(
+        libc::SYS_seccomp,
+        vec![argument(0, SeccompCmpOp::Eq, libc::SECCOMP_SET_MODE_FILTER.into())?],
+    );
     apply(rules)
 }
 
@@ -94,8 +97,7 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn rules(with_files: bool) -> Result<Rules, Error> {
     let on_files = ON_FILES.iter().filter(|_| with_files);
-    let mut rules: Rules =
-        ALLOWED.iter().chain(on_files).map(|call| (*call, Vec::new())).collect();
+    let mut rules: Rules = ALLOWED.iter().chain(on_files).map(|call| (*call, Vec::new())).collect();
     let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);

@@ -439,7 +439,8 @@ impl<D: Door> Server<D> {
                 }
                 break;
             };
-            let answer = self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), guests, now);
+            let answer =
+                self.door.control(&mut self.broker, peer.input.get(..end).unwrap_or_default(), guests, now);
             peer.used(end + 1);
             peer.output.extend_from_slice(&answer.bytes);
             peer.closing |= answer.close;

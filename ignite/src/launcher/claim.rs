@@ -137,7 +137,12 @@ impl Launcher {
             match self.claim(body.clone(), name).await {
                 Ok(body) => return Ok((body, true)),
                 Err(NoClaim::Slot(error)) => {
-                    tracing::warn!(event = "pool_lost", container = body.container, error, "a PCM of the pool could not be claimed and is removed");
+                    tracing::warn!(
+                        event = "pool_lost",
+                        container = body.container,
+                        error,
+                        "a PCM of the pool could not be claimed and is removed"
+                    );
                     self.drop_claim(&body, name).await;
                 }
                 Err(NoClaim::Failed(failure)) => {
@@ -169,7 +174,9 @@ impl Launcher {
                 Err(no) => {
                     self.drop_claim(&body, name).await;
                     Err(match no {
-                        NoClaim::Slot(error) => Failure::Engine(format!("the PCM that was started is gone: {error}")),
+                        NoClaim::Slot(error) => {
+                            Failure::Engine(format!("the PCM that was started is gone: {error}"))
+                        }
                         NoClaim::Failed(failure) => failure,
                     })
                 }

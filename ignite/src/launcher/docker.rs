@@ -13,8 +13,9 @@ use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    StartContainerOptions,
 };
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
@@ -103,7 +104,9 @@ impl Containers {
     /// Looks up what the image's name means now.
     pub(super) async fn look_up_image(&self) -> Result<(), Failure> {
         let id = match self.docker.inspect_image(&self.image).await {
-            Ok(image) => image.id.ok_or_else(|| Failure::engine("the engine told no id of the PCM's image"))?,
+            Ok(image) => {
+                image.id.ok_or_else(|| Failure::engine("the engine told no id of the PCM's image"))?
+            }
             Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => {
                 return Err(Failure::Engine(format!("there is no image {}: build it first", self.image)));
             }
@@ -148,7 +151,9 @@ impl Containers {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
         let id = match self.docker.create_container(Some(options), spec.body).await {
             Ok(created) => created.id,
-            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => return Ok(Started::Taken),
+            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {
+                return Ok(Started::Taken);
+            }
             Err(DockerError::DockerResponseServerError { status_code: 404, message }) => {
                 // The image of that id is gone; the name may have another one.
                 lock(&self.image_id).clear();
@@ -159,7 +164,13 @@ impl Containers {
         self.docker.start_container(&id, None::<StartContainerOptions>).await?;
         let found = self.docker.inspect_container(&id, None::<InspectContainerOptions>).await?;
         let group = group.filter(|group| self.is_grouped(&found, group));
-        Ok(Started::Running(Body { slot, pid: pid(&found), container: name.to_owned(), group, outdated: false }))
+        Ok(Started::Running(Body {
+            slot,
+            pid: pid(&found),
+            container: name.to_owned(),
+            group,
+            outdated: false,
+        }))
     }
 
     /// Whether the engine took the annotation. One that dropped it started a shim for this container alone.
@@ -170,7 +181,10 @@ impl Containers {
             return true;
         }
         self.said_ungrouped.call_once(|| {
-            tracing::warn!(event = "shims_not_shared", "the engine dropped the annotation: every container has a shim of its own");
+            tracing::warn!(
+                event = "shims_not_shared",
+                "the engine dropped the annotation: every container has a shim of its own"
+            );
         });
         lock(&self.groups).leave(group);
         false
@@ -202,9 +216,13 @@ impl Containers {
         match timeout(REMOVAL, removal).await {
             Ok(Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 404, .. })) => {}
             // Somebody else removes it at this moment.
-            Ok(Err(DockerError::DockerResponseServerError { status_code: 409, .. })) => self.wait_gone(name).await?,
+            Ok(Err(DockerError::DockerResponseServerError { status_code: 409, .. })) => {
+                self.wait_gone(name).await?
+            }
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Failure::Engine(format!("the container {name} could not be removed in time"))),
+            Err(_) => {
+                return Err(Failure::Engine(format!("the container {name} could not be removed in time")));
+            }
         }
         if let Some(group) = &seen.group {
             lock(&self.groups).leave(group);
@@ -271,11 +289,19 @@ impl Containers {
         let slot = labels.get(LABEL_SLOT).and_then(|number| Slot::parse(number));
         let current = slot.map(|slot| self.spec(slot).hash);
         let outdated = current.is_none() || labels.get(LABEL_SPEC) != current.as_ref();
-        Seen { container: name.to_owned(), slot, running, outdated, pid, group: labels.get(LABEL_GROUP).cloned() }
+        Seen {
+            container: name.to_owned(),
+            slot,
+            running,
+            outdated,
+            pid,
+            group: labels.get(LABEL_GROUP).cloned(),
+        }
     }
 
-    /// Calls `changed` whenever one of this launcher's containers ends, and when the engine is there again.
-    pub(super) async fn listen(&self, changed: &Notify) {
+    /// Notifies `changed` whenever one of this launcher's containers ends that somebody counts on, and when the engine is there
+    /// again.
+    pub(super) async fn listen(&self, changed: &Notify, counts_on: impl Fn(&str) -> bool) {
         let filters = HashMap::from([
             ("type", vec!["container".to_owned()]),
             ("event", ["die", "destroy", "oom"].map(str::to_owned).to_vec()),
@@ -286,7 +312,12 @@ impl Containers {
             let mut events = self.docker.events(Some(options));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(_) => changed.notify_one(),
+                    Ok(event) => {
+                        let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                        if attributes.get("name").is_none_or(|name| counts_on(name)) {
+                            changed.notify_one();
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(event = "engine_lost", %error, "the engine's events do not come any more");
                         break;

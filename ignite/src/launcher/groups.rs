@@ -29,7 +29,8 @@ impl Groups {
     /// others are three quarters full on average, so that there is always a choice.
     pub(super) fn pick(&mut self, most: usize, chance: u64) -> String {
         let usable = || self.members.iter().filter(|(group, _)| !self.closed.contains(*group));
-        let open: Vec<&String> = usable().filter(|(_, count)| **count < most).map(|(group, _)| group).collect();
+        let open: Vec<&String> =
+            usable().filter(|(_, count)| **count < most).map(|(group, _)| group).collect();
         let members: usize = usable().map(|(_, count)| count).sum();
         let is_roomy = members < usable().count() * most * 3 / 4;
         let picked = match usize::try_from(chance % (open.len().max(1) as u64)) {

@@ -11,6 +11,7 @@ mod claim;
 pub mod client;
 mod docker;
 mod groups;
+mod network;
 mod pool;
 mod probe;
 mod process;
@@ -385,7 +386,8 @@ impl Launcher {
 
     fn names(&self) -> Vec<PcmName> {
         let known = self.known();
-        let runs = |body: &Option<Body>| body.as_ref().is_some_and(|body| self.engine.seems_to_run(body.slot));
+        let runs =
+            |body: &Option<Body>| body.as_ref().is_some_and(|body| self.engine.seems_to_run(body.slot));
         let mut names: Vec<PcmName> =
             known.iter().filter(|(_, body)| runs(body)).map(|(name, _)| name.clone()).collect();
         names.sort_unstable();

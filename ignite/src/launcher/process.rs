@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::{Context as _, ensure};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::sync::oneshot;
 
+use super::network::Network;
 use super::slots::Slot;
 use super::{Body, Failure, Seen};
 use crate::config::LauncherConfig;
@@ -34,6 +34,7 @@ pub(super) struct Processes {
     limits: Limits,
     peer_uid: u32,
     own_uid: u32,
+    network: Network,
     spawner: mpsc::Sender<Order>,
     children: Mutex<HashMap<Slot, Child>>,
 }
@@ -50,27 +51,23 @@ impl Processes {
         ensure!(!config.pcm_command.is_empty(), "launcher.pcm_command names no program");
         let own_uid = rustix::process::getuid().as_raw();
         let (spawner, orders) = mpsc::channel();
-        let (told, namespaces) = mpsc::channel();
+        let (told, heard) = mpsc::channel();
         // A child is told to die with the thread that made it, so that thread must live as long as the launcher.
         std::thread::Builder::new()
             .name("pcm-spawner".into())
             .spawn(move || {
-                // Children inherit the namespaces of the thread that makes them: one empty network for all, not one each.
-                let _ = told.send(leave_networks());
+                let _ = told.send(Network::make());
                 spawn_in_order(&orders);
             })
             .context("start the thread that starts PCMs")?;
-        let without_network = match namespaces.recv().context("the thread that starts PCMs ended")? {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(event = "no_network_namespace", %error, "PCMs see the host's network: their filter alone keeps them from it");
-                false
-            }
-        };
+        let network = heard.recv().context("the thread that starts PCMs ended")?;
+        if let Network::Host(error) = &network {
+            tracing::warn!(event = "no_network_namespace", %error, "PCMs see the host's network: their filter alone keeps them from it");
+        }
         tracing::warn!(
             event = "runtime_process",
             uid = own_uid,
-            empty_network = without_network,
+            empty_network = !matches!(network, Network::Host(_)),
             "PCMs run as processes: no own user, no own mount or process namespace, no memory limit by cgroup; what keeps them \
              apart is the system call filter that each puts on itself"
         );
@@ -81,7 +78,7 @@ impl Processes {
             (libc::RLIMIT_FSIZE, config.longest_file()),
         ];
         let command = config.pcm_command.clone();
-        Ok(Self { command, limits, peer_uid, own_uid, spawner, children: Mutex::default() })
+        Ok(Self { command, limits, peer_uid, own_uid, network, spawner, children: Mutex::default() })
     }
 
     /// The user that PCMs run as.
@@ -151,10 +148,15 @@ impl Processes {
             .stdout(Stdio::null());
         let launcher = rustix::process::getpid();
         let limits = self.limits;
+        let network = self.network.to_join();
         // SAFETY: between fork and exec only system calls are made, on values that were there before; nothing allocates or locks.
         unsafe {
             command.pre_exec(move || {
                 check(libc::setsid())?;
+                // Before the next line: another user namespace undoes it.
+                for (namespace, kind) in &network {
+                    check(libc::setns(*namespace, *kind))?;
+                }
                 check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
                 if libc::getppid() != launcher.as_raw_nonzero().get() {
                     // The launcher died before the line above, so no signal would come.
@@ -195,14 +197,6 @@ impl Drop for Processes {
             let _ = child.wait();
         }
     }
-}
-
-/// Puts the calling thread, and the children that it will have, into a network and message queues of their own, empty.
-#[allow(unsafe_code)]
-fn leave_networks() -> io::Result<()> {
-    // SAFETY: neither flag changes what memory or descriptors the thread shares with the others.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWIPC) }?;
-    Ok(())
 }
 
 fn spawn_in_order(orders: &mpsc::Receiver<Order>) {

@@ -32,7 +32,9 @@ const AT_ONCE: usize = 16;
 pub(super) async fn keep_true(launcher: Arc<Launcher>, stop: CancellationToken) {
     let listening = async {
         match &launcher.engine {
-            Engine::Docker(containers) => containers.listen(&launcher.changed).await,
+            Engine::Docker(containers) => {
+                containers.listen(&launcher.changed, |container| launcher.counts_on(container)).await;
+            }
             Engine::Process(_) => std::future::pending().await,
         }
     };
@@ -113,6 +115,12 @@ impl Launcher {
         self.reconcile_except(None).await
     }
 
+    /// Whether a container is one that should be running.
+    fn counts_on(&self, container: &str) -> bool {
+        let is_it = |body: &Body| body.container == container;
+        self.pool().iter().any(is_it) || self.known().values().flatten().any(is_it)
+    }
+
     fn look_every(&self) -> Duration {
         match self.config.idle_seconds {
             0 => EVERY,
@@ -181,7 +189,11 @@ impl Launcher {
                 if !self.is_as_seen(seen).await? || seen.slot.is_some_and(|slot| self.has(slot)) {
                     return Ok(());
                 }
-                tracing::info!(event = "pcm_swept", container = seen.container, "a container that nobody uses is removed");
+                tracing::info!(
+                    event = "pcm_swept",
+                    container = seen.container,
+                    "a container that nobody uses is removed"
+                );
                 self.engine.end(&seen.container, seen.slot).await?;
                 if let (Some(slot), None | Some(Found::Pool(_))) = (seen.slot, directory) {
                     let _ = self.slots.remove(slot, None);
@@ -229,13 +241,8 @@ impl Launcher {
             }
             Engine::Process(_) => seen.pid,
         };
-        let body = Body {
-            slot,
-            pid,
-            container: seen.container.clone(),
-            group: seen.group.clone(),
-            outdated: false,
-        };
+        let body =
+            Body { slot, pid, container: seen.container.clone(), group: seen.group.clone(), outdated: false };
         if is_nobodys && self.room_in_pool() > 0 {
             self.pool().push_back(body);
             return Ok(());
@@ -294,8 +301,7 @@ impl Launcher {
 
     /// Owners whose PCM ended, went out of date, or has not its name yet.
     async fn check_owners(&self, seen: &[Seen], mine: Option<&PcmName>) {
-        let by_slot: HashMap<Slot, &Seen> =
-            seen.iter().filter_map(|seen| Some((seen.slot?, seen))).collect();
+        let by_slot: HashMap<Slot, &Seen> = seen.iter().filter_map(|seen| Some((seen.slot?, seen))).collect();
         let known: Vec<(PcmName, Slot)> = {
             let known = self.known();
             known.iter().filter_map(|(name, body)| Some((name.clone(), body.as_ref()?.slot))).collect()
@@ -349,7 +355,9 @@ impl Launcher {
             Found::Pool(slot) if runs(*slot) => Ok(()),
             Found::Pool(slot) => self.slots.remove(*slot, None),
             Found::Claimed(name, slot) => {
-                let Some(_flight) = self.try_enter(name).filter(|_| mine != Some(name)) else { return Ok(()) };
+                let Some(_flight) = self.try_enter(name).filter(|_| mine != Some(name)) else {
+                    return Ok(());
+                };
                 if slot.is_some_and(runs) || self.known().contains_key(name) {
                     return Ok(());
                 }
@@ -442,8 +450,18 @@ mod tests {
             ("the container was started", seen(&pool, true, false), Some(&pooled), Verdict::Pool),
             ("the same for an owner", seen(name().as_str(), true, false), Some(&pooled), Verdict::Remove),
             ("the directory was claimed", seen(&pool, true, false), Some(&claimed), Verdict::Settle(name())),
-            ("the container was renamed", seen(name().as_str(), true, false), Some(&claimed), Verdict::Settle(name())),
-            ("it died after that", seen(name().as_str(), false, false), Some(&claimed), Verdict::Settle(name())),
+            (
+                "the container was renamed",
+                seen(name().as_str(), true, false),
+                Some(&claimed),
+                Verdict::Settle(name()),
+            ),
+            (
+                "it died after that",
+                seen(name().as_str(), false, false),
+                Some(&claimed),
+                Verdict::Settle(name()),
+            ),
             ("the directory was removed", seen(name().as_str(), true, false), None, Verdict::Remove),
             ("another image", seen(&pool, true, true), Some(&pooled), Verdict::Remove),
         ] {

@@ -126,10 +126,7 @@ fn host_config(own_dir: String, place: &Place) -> HostConfig {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".into()]),
-        security_opt: Some(vec![
-            "no-new-privileges:true".into(),
-            format!("seccomp={}", syscalls::profile()),
-        ]),
+        security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={}", syscalls::profile())]),
         memory: Some(place.memory),
         memory_swap: Some(place.memory),
         pids_limit: Some(PIDS),
@@ -243,8 +240,12 @@ mod tests {
     fn quotas_are_limits_of_the_container() {
         let host = container(slot(1), "sha256:i", &place()).body.host_config.unwrap();
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
-        let limits: HashMap<_, _> =
-            host.ulimits.unwrap().into_iter().map(|limit| (limit.name.unwrap(), limit.hard.unwrap())).collect();
+        let limits: HashMap<_, _> = host
+            .ulimits
+            .unwrap()
+            .into_iter()
+            .map(|limit| (limit.name.unwrap(), limit.hard.unwrap()))
+            .collect();
         assert_eq!(limits["fsize"], 16 << 20);
         assert_eq!(limits["core"], 0);
     }
@@ -277,8 +278,7 @@ mod tests {
         assert_eq!(labels["com.docker.compose.project"], "oauthing");
         assert_eq!(labels["com.docker.compose.service"], "pcm");
         assert_eq!(labels["com.docker.compose.oneoff"], "True");
-        let labels =
-            container(slot(1), "sha256:i", &Place { project: None, ..place() }).body.labels.unwrap();
+        let labels = container(slot(1), "sha256:i", &Place { project: None, ..place() }).body.labels.unwrap();
         assert!(labels.keys().all(|key| key.starts_with("oauthing.")));
     }
 

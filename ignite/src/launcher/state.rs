@@ -70,7 +70,14 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("there is something else in the place of a file of the PCM's state"));
     }
     let no_links = OFlags::NOFOLLOW.bits().cast_signed();
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(path)
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_links)
+        .open(path)
 }
 
 /// Takes what is there over from whoever had it: an earlier version gave each PCM its own.

@@ -29,7 +29,8 @@ impl Engine {
         let dir = tempfile::tempdir().unwrap();
         let child = spawn(dir.path());
         let socket = dir.path().join("docker.sock");
-        let docker = Docker::connect_with_unix(socket.to_str().unwrap(), 30, bollard::API_DEFAULT_VERSION).unwrap();
+        let docker =
+            Docker::connect_with_unix(socket.to_str().unwrap(), 30, bollard::API_DEFAULT_VERSION).unwrap();
         let mut engine = Self { dir, child: Some(child), docker };
         engine.answers().await;
         engine.docker = engine.docker.clone().negotiate_version().await.unwrap();
@@ -104,13 +105,19 @@ fn processes(dir: &Path) -> Vec<Pid> {
     let dir = dir.to_str().unwrap();
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        if !String::from_utf8_lossy(&command).contains(dir) || pid == i32::try_from(std::process::id()).unwrap() {
+        if !String::from_utf8_lossy(&command).contains(dir)
+            || pid == i32::try_from(std::process::id()).unwrap()
+        {
             continue;
         }
         let children = std::fs::read_to_string(process.path().join(format!("task/{pid}/children")));
-        found.extend(children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()));
+        found.extend(
+            children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()),
+        );
         found.push(pid);
     }
     found.into_iter().filter_map(Pid::from_raw).collect()
@@ -127,7 +134,8 @@ impl Drop for Engine {
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let dir = self.dir.path().to_str().unwrap();
-        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| at.starts_with(dir)) {
+        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| at.starts_with(dir))
+        {
             let _ = Command::new("umount").args(["-l", mount]).status();
         }
     }

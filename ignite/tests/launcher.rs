@@ -502,11 +502,21 @@ async fn pcms_see_an_empty_network_whoever_starts_them() {
     let mut child = tokio::process::Command::new(ignite);
     child.args(["launcher", "--config"]).arg(&file).uid(NOBODY).gid(NOBODY).kill_on_drop(true);
     let child = child.spawn().unwrap();
-    let client = LauncherClient::new(&work.join("l.sock"));
+    // Its socket is for its own user, so what it has started is looked up.
+    let started = |launcher: u32| -> Vec<u32> {
+        let threads = std::fs::read_dir(format!("/proc/{launcher}/task")).unwrap();
+        let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
+        let children: String = children.map(Result::unwrap_or_default).collect();
+        let is_pcm = |pid: &u32| {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+            program.is_ok_and(|program| program == pcm)
+        };
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is_pcm).collect()
+    };
+    let launcher = child.id().unwrap();
     let filled = async {
         loop {
-            let pids: Vec<u32> =
-                client.processes().await.unwrap_or_default().iter().map(|pcm| pcm.pid).collect();
+            let pids = started(launcher);
             if pids.len() == 2 {
                 return pids;
             }

@@ -181,7 +181,10 @@ async fn containers_share_shims_and_a_shim_that_dies_takes_its_group_only() {
     let victim = parent(all[0].pid);
     let (dead, alive): (Vec<&Process>, Vec<&Process>) = all.iter().partition(|pcm| parent(pcm.pid) == victim);
     kill_pid(victim);
-    // The shim was its PCMs' reaper, not their parent in life and death: they are ended by the engine, or by who needs them.
+    // The engine ends what it can no longer watch.
+    for pcm in &dead {
+        until("the group is dead", async || !lives(pcm.pid)).await;
+    }
     for pcm in &dead {
         let owner = pcm.name.as_ref().unwrap();
         let again = launcher.client.ensure(owner).await.unwrap();

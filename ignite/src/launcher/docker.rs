@@ -40,6 +40,13 @@ const EVENTS_PAUSE: Duration = Duration::from_secs(1);
 /// First version of the engine's API that hands annotations to the runtime.
 const ANNOTATIONS_SINCE: (usize, usize) = (1, 43);
 
+/// What the engine says of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Came,
+    Ended,
+}
+
 /// The engine, and what all containers have in common.
 pub(super) struct Containers {
     docker: Docker,
@@ -299,12 +306,12 @@ impl Containers {
         }
     }
 
-    /// Notifies `changed` whenever one of this launcher's containers ends that somebody counts on, and when the engine is there
-    /// again.
-    pub(super) async fn listen(&self, changed: &Notify, counts_on: impl Fn(&str) -> bool) {
+    /// Notifies `changed` whenever one of this launcher's containers ends or comes that `concerns` somebody, and when the engine
+    /// is there again.
+    pub(super) async fn listen(&self, changed: &Notify, concerns: impl Fn(Event, &str) -> bool) {
         let filters = HashMap::from([
             ("type", vec!["container".to_owned()]),
-            ("event", ["die", "destroy", "oom"].map(str::to_owned).to_vec()),
+            ("event", ["create", "die", "destroy", "oom"].map(str::to_owned).to_vec()),
             ("label", vec![format!("{LABEL_PLACE}={}", self.place.host_dir)]),
         ]);
         loop {
@@ -313,8 +320,13 @@ impl Containers {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
+                        let kind = if event.action.as_deref() == Some("create") {
+                            Event::Came
+                        } else {
+                            Event::Ended
+                        };
                         let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
-                        if attributes.get("name").is_none_or(|name| counts_on(name)) {
+                        if attributes.get("name").is_none_or(|name| concerns(kind, name)) {
                             changed.notify_one();
                         }
                     }

@@ -54,6 +54,7 @@ pub async fn run(config: LauncherConfig, shutdown: Shutdown) -> anyhow::Result<(
     let peer_uid = config.peer_uid.unwrap_or(own.0);
     let peer_gid = config.peer_gid.unwrap_or(own.1);
     let states = config.state_dir.as_deref().map(States::new).transpose()?;
+    std::fs::create_dir_all(&config.dir).with_context(|| format!("create {}", config.dir.display()))?;
     let listener = server::bind(&config.socket, peer_gid)
         .with_context(|| format!("listen on the launcher's socket {}", config.socket.display()))?;
     let with_users = matches!(config.runtime, Runtime::Docker).then_some(peer_gid);

@@ -22,9 +22,11 @@ pub(super) enum Network {
 const WANTED: libc::c_int = libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
 
 impl Network {
-    /// Takes the calling thread out of the host's network if it may, else makes another one.
-    pub(super) fn make() -> Self {
-        match leave().or_else(|_| Err(make_as_anybody())) {
+    /// Takes the calling thread out of the host's network if it may, else makes another one; that is only possible if PCMs
+    /// serve the launcher's own user, for a user namespace knows no other.
+    pub(super) fn make(for_own_user: bool) -> Self {
+        let another = |error| if for_own_user { make_as_anybody() } else { Err(error) };
+        match leave().map_err(another) {
             Ok(()) => Self::Left,
             Err(Ok(namespaces)) => Self::Joined(namespaces),
             Err(Err(error)) => Self::Host(error),

@@ -56,7 +56,7 @@ impl Processes {
         std::thread::Builder::new()
             .name("pcm-spawner".into())
             .spawn(move || {
-                let _ = told.send(Network::make());
+                let _ = told.send(Network::make(peer_uid == own_uid));
                 spawn_in_order(&orders);
             })
             .context("start the thread that starts PCMs")?;

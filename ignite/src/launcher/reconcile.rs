@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::docker::Event;
 use super::slots::{Found, Slot};
 use super::talk::{self, Retired};
 use super::wire::PcmName;
@@ -33,7 +34,7 @@ pub(super) async fn keep_true(launcher: Arc<Launcher>, stop: CancellationToken) 
     let listening = async {
         match &launcher.engine {
             Engine::Docker(containers) => {
-                containers.listen(&launcher.changed, |container| launcher.counts_on(container)).await;
+                containers.listen(&launcher.changed, |event, name| launcher.is_concerned(event, name)).await;
             }
             Engine::Process(_) => std::future::pending().await,
         }
@@ -115,10 +116,18 @@ impl Launcher {
         self.reconcile_except(None).await
     }
 
-    /// Whether a container is one that should be running.
-    fn counts_on(&self, container: &str) -> bool {
+    /// Whether something is to be done: one ended that should run, or one came that nobody here makes. A launcher that was
+    /// killed may have asked for it just before.
+    fn is_concerned(&self, event: Event, container: &str) -> bool {
         let is_it = |body: &Body| body.container == container;
-        self.pool().iter().any(is_it) || self.known().values().flatten().any(is_it)
+        match event {
+            Event::Ended => self.pool().iter().any(is_it) || self.known().values().flatten().any(is_it),
+            Event::Came => {
+                !self.at_work().iter().any(|slot| slot.container() == container)
+                    && !self.pool().iter().any(is_it)
+                    && !self.known().keys().any(|name| name.as_str() == container)
+            }
+        }
     }
 
     fn look_every(&self) -> Duration {

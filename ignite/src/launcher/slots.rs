@@ -85,12 +85,11 @@ pub(super) enum Found {
 }
 
 impl Slots {
-    /// Takes over the directory, for this launcher alone.
+    /// Takes over a directory that is there, for this launcher alone.
     ///
     /// # Errors
     /// Another launcher works there, or what the file system says.
     pub(super) fn open(dir: &Path, peer_gid: Option<u32>) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let mode = match peer_gid {
             Some(gid) => {
                 chown(dir, None, Some(gid)).with_context(|| format!("give {} its group", dir.display()))?;

@@ -29,6 +29,12 @@ impl Engine {
         let dir = tempfile::tempdir().unwrap();
         let child = spawn(dir.path());
         let socket = dir.path().join("docker.sock");
+        let there = async {
+            while !socket.exists() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, there).await.expect("dockerd listens");
         let docker =
             Docker::connect_with_unix(socket.to_str().unwrap(), 30, bollard::API_DEFAULT_VERSION).unwrap();
         let mut engine = Self { dir, child: Some(child), docker };

@@ -358,7 +358,7 @@ async fn a_connect_while_the_pcm_goes_away_finds_one() {
             for _ in 0..round {
                 tokio::task::yield_now().await;
             }
-            stack.kill_pcms();
+            stack.kill_pcms().await;
         };
         let (mut device, ()) = tokio::join!(kept.device(&stack), going);
         device.publish(QoS::AtLeastOnce, 1, "d/temperature", b"1").await;
@@ -418,7 +418,7 @@ async fn a_release_while_the_pcm_is_stopped_counts_before_the_next_session() {
     let stack = Stack::start().await;
     let (app, devices) = two_devices(&stack);
     messages_wait(&stack, &app, &devices).await;
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     {
         let mut facts = stack.didp.facts();
         facts.tokens.retain(|_, answer| answer["sid"] != "s-device1");
@@ -446,7 +446,7 @@ async fn a_pcm_killed_mid_message_delivers_it_whole_or_not_at_all() {
         publish(QoS::ExactlyOnce, 1, "d/temperature", &payload, Properties::EMPTY).to_vec(Version::V5);
     device.ping().await;
     device.send_raw(&whole[..100_000]).await;
-    assert_eq!(stack.kill_pcms(), 1);
+    assert_eq!(stack.kill_pcms().await, 1);
     device.expect_disconnect(0x8B).await;
     app.expect_disconnect(0x8B).await;
     let mut device = kept.device(&stack).await;

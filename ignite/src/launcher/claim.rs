@@ -23,7 +23,7 @@ const START_LIMIT: Duration = Duration::from_secs(25);
 /// How long a running PCM may take to answer before it counts as dead.
 const ADOPT_LIMIT: Duration = Duration::from_secs(3);
 /// How long an owner waits for the container's name; after that the name comes later.
-const RENAME_LIMIT: Duration = Duration::from_secs(2);
+const RENAME_SOON: Duration = Duration::from_millis(8);
 /// How long a PCM that is replaced may take to tell its clients.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// Tries to start one, if a name is taken or a slot is not free.
@@ -254,31 +254,35 @@ impl Launcher {
         }
         let (socket, user) = (self.socket(name), self.engine.user(body.slot));
         let told = talk::identify(&socket, user, self.identity(name), files.as_ref());
-        let (told, named) = tokio::join!(told, self.give_name(&mut body, name));
+        let (told, named) = tokio::join!(told, self.give_name(&mut body, name, RENAME_SOON));
         told.map_err(|error| NoClaim::Slot(error.to_string()))?;
-        named.map_err(NoClaim::Failed)?;
+        if !named.map_err(NoClaim::Failed)? {
+            self.unnamed().push(name.clone());
+            self.to_name.notify_one();
+        }
         Ok(body)
     }
 
-    /// Calls the container by the PCM's name, if the engine is there.
-    pub(super) async fn give_name(&self, body: &mut Body, name: &PcmName) -> Result<(), Failure> {
-        if body.container == name.as_str() {
-            return Ok(());
-        }
+    /// Calls the container by the PCM's name; false if the engine is not there, or not that quick.
+    pub(super) async fn give_name(
+        &self,
+        body: &mut Body,
+        name: &PcmName,
+        limit: Duration,
+    ) -> Result<bool, Failure> {
         for _try in 0..TRIES {
-            match timeout(RENAME_LIMIT, self.engine.rename(body, name)).await {
-                Ok(Ok(true)) => return Ok(()),
+            if body.container == name.as_str() {
+                return Ok(true);
+            }
+            match timeout(limit, self.engine.rename(body, name)).await {
+                Ok(Ok(true)) => return Ok(true),
                 // One of ours is dead: its directory is gone, or the claim would have failed. `end` refuses others' containers.
                 Ok(Ok(false)) => self.engine.end(name.as_str(), None).await?,
                 Ok(Err(failure)) => {
                     tracing::warn!(event = "pcm_unnamed", %name, %failure, "the engine does not rename the PCM's container; it will be tried again");
-                    self.changed.notify_one();
-                    return Ok(());
+                    return Ok(false);
                 }
-                Err(_) => {
-                    tracing::warn!(event = "pcm_unnamed", %name, failure = "time limit", "the engine does not rename the PCM's container; it will be tried again");
-                    return Ok(());
-                }
+                Err(_) => return Ok(false),
             }
         }
         Err(Failure::engine("the PCM's name stays taken"))

@@ -79,6 +79,8 @@ pub async fn run(config: LauncherConfig, shutdown: Shutdown) -> anyhow::Result<(
         reconciling: tokio::sync::Mutex::default(),
         changed: Notify::new(),
         taken: Notify::new(),
+        unnamed: Mutex::default(),
+        to_name: Notify::new(),
     });
     launcher
         .take_over()
@@ -311,6 +313,9 @@ struct Launcher {
     changed: Notify,
     /// The pool may lack something.
     taken: Notify,
+    /// Owners whose container the engine was too slow to rename.
+    unnamed: Mutex<Vec<PcmName>>,
+    to_name: Notify,
 }
 
 impl Launcher {
@@ -444,6 +449,10 @@ impl Launcher {
 
     fn pool(&self) -> MutexGuard<'_, VecDeque<Body>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unnamed(&self) -> MutexGuard<'_, Vec<PcmName>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn at_work(&self) -> MutexGuard<'_, HashSet<Slot>> {

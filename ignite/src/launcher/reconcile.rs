@@ -26,6 +26,8 @@ const EVERY: Duration = Duration::from_secs(60);
 const GATHER: Duration = Duration::from_millis(100);
 /// How old a look may be for somebody who has no place.
 const FRESH: Duration = Duration::from_millis(500);
+/// How long the engine may take to rename a container, when nobody waits for it.
+const RENAME_LIMIT: Duration = Duration::from_secs(10);
 /// PCMs that are dealt with at once.
 const AT_ONCE: usize = 16;
 
@@ -58,6 +60,7 @@ pub(super) async fn keep_true(launcher: Arc<Launcher>, stop: CancellationToken) 
         () = stop.cancelled() => {}
         () = listening => {}
         () = looking => {}
+        () = launcher.name_late() => {}
     }
 }
 
@@ -286,7 +289,7 @@ impl Launcher {
             self.clear(name, Some(&body)).await?;
             return Ok(None);
         }
-        self.give_name(&mut body, name).await?;
+        self.give_name(&mut body, name, RENAME_LIMIT).await?;
         Ok(Some(body))
     }
 
@@ -336,24 +339,44 @@ impl Launcher {
         matches!(self.engine, Engine::Process(_)) || seen.container == name.as_str()
     }
 
-    async fn check_owner(&self, name: &PcmName, mut body: Body) -> Result<(), Failure> {
-        // What was seen is some moments old.
+    async fn check_owner(&self, name: &PcmName, body: Body) -> Result<(), Failure> {
+        // What was seen is some moments old, and a rename whose answer did not come may have been done.
         let now = match &self.engine {
-            Engine::Docker(containers) => containers.find(&body.container).await?.flatten(),
-            Engine::Process(processes) => {
-                processes.list().into_iter().find(|seen| seen.slot == Some(body.slot))
-            }
+            Engine::Docker(_) => self.body_by_directory(name).await?,
+            Engine::Process(processes) => processes.runs(body.slot).then(|| body.clone()),
         };
-        let Some(now) = now.filter(|now| now.running && now.slot == Some(body.slot)) else {
+        let Some(mut now) = now.filter(|now| now.slot == body.slot) else {
             tracing::info!(event = "pcm_swept", %name, "what a dead PCM left is removed");
             self.clear(name, Some(&body)).await?;
             self.known().remove(name);
             return Ok(());
         };
-        body.outdated = now.outdated;
-        self.give_name(&mut body, name).await?;
-        self.known().insert(name.clone(), Some(body));
+        if let Err(failure) = self.give_name(&mut now, name, RENAME_LIMIT).await {
+            // Somebody else has the name: nobody is served by a PCM that is called otherwise.
+            tracing::error!(event = "pcm_unnamed", %name, %failure, "a PCM that cannot get its name is removed");
+            self.engine.end(&now.container, Some(now.slot)).await?;
+            let gone = self.slots.put_away(name).ok().flatten();
+            gone.map_or(Ok(()), std::fs::remove_dir_all)
+                .map_err(|error| Failure::Engine(format!("remove the PCM's directory: {error}")))?;
+            self.known().remove(name);
+            return Ok(());
+        }
+        self.known().insert(name.clone(), Some(now));
         Ok(())
+    }
+
+    /// Names what could not be named at once.
+    async fn name_late(&self) {
+        loop {
+            self.to_name.notified().await;
+            for name in std::mem::take(&mut *self.unnamed()) {
+                let _flight = self.enter(&name).await;
+                let Some(body) = self.body(&name) else { continue };
+                if let Err(failure) = self.check_owner(&name, body).await {
+                    tracing::warn!(event = "pcm_unnamed", %name, %failure, "a PCM's container has not its name yet");
+                }
+            }
+        }
     }
 
     /// Removes a directory that nothing runs in.

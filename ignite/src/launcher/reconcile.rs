@@ -369,7 +369,8 @@ impl Launcher {
     async fn name_late(&self) {
         loop {
             self.to_name.notified().await;
-            for name in std::mem::take(&mut *self.unnamed()) {
+            let unnamed = std::mem::take(&mut *self.unnamed());
+            for name in unnamed {
                 let _flight = self.enter(&name).await;
                 let Some(body) = self.body(&name) else { continue };
                 if let Err(failure) = self.check_owner(&name, body).await {

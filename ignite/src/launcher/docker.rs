@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use bollard::Docker;
@@ -55,6 +55,7 @@ pub(super) struct Containers {
     image_id: Mutex<String>,
     place: Place,
     service: Option<String>,
+    connected_at: SystemTime,
     /// Containers that share a shim at most; 0 if the engine cannot do that.
     group: usize,
     groups: Mutex<Groups>,
@@ -101,6 +102,7 @@ impl Containers {
             image_id: Mutex::default(),
             place,
             service,
+            connected_at: SystemTime::now(),
             group,
             groups: Mutex::default(),
             said_ungrouped: std::sync::Once::new(),
@@ -314,8 +316,10 @@ impl Containers {
             ("event", ["create", "die", "destroy", "oom"].map(str::to_owned).to_vec()),
             ("label", vec![format!("{LABEL_PLACE}={}", self.place.host_dir)]),
         ]);
+        // What happened between the first look and the first event is told as well.
+        let mut since = self.connected_at;
         loop {
-            let options = EventsOptionsBuilder::default().filters(&filters).build();
+            let options = EventsOptionsBuilder::default().filters(&filters).since(&seconds(since)).build();
             let mut events = self.docker.events(Some(options));
             while let Some(event) = events.next().await {
                 match event {
@@ -336,6 +340,7 @@ impl Containers {
                     }
                 }
             }
+            since = SystemTime::now();
             sleep(EVENTS_PAUSE).await;
             changed.notify_one();
         }
@@ -374,6 +379,11 @@ async fn connect(socket: &str) -> anyhow::Result<Docker> {
         .negotiate_version()
         .await
         .context("ask the Docker engine for its version")
+}
+
+/// A time as the engine takes it: whole seconds, rounded down.
+fn seconds(time: SystemTime) -> String {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
 }
 
 fn pid(container: &ContainerInspectResponse) -> u32 {

@@ -226,7 +226,7 @@ impl Containers {
             Ok(Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 404, .. })) => {}
             // Somebody else removes it at this moment.
             Ok(Err(DockerError::DockerResponseServerError { status_code: 409, .. })) => {
-                self.wait_gone(name).await?
+                self.wait_gone(name).await?;
             }
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => {

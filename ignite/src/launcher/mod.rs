@@ -359,7 +359,7 @@ impl Launcher {
             self.engine.end(&slot.container(), Some(slot)).await?;
         }
         let gone = self.slots.put_away(name).map_err(io)?;
-        gone.map_or(Ok(()), |gone| std::fs::remove_dir_all(gone)).map_err(io)
+        gone.map_or(Ok(()), std::fs::remove_dir_all).map_err(io)
     }
 
     /// Ends all PCMs; what they keep stays.

@@ -2,16 +2,24 @@
 //!
 //! The secrets are 256 random bits, so the iterations buy little; what counts is that a flood of wrong secrets can
 //! neither pile up work nor take more than the processors that are there.
+//!
+//! A secret that was right is known again without the iterations: by a hash of it and of the stored one, under a key that only this
+//! process has and only until it ends. Whoever replaces the stored hash makes that worthless. A wrong secret always costs all.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pbkdf2::password_hash::rand_core::OsRng;
 use pbkdf2::password_hash::{Ident, PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use pbkdf2::{Params, Pbkdf2};
+use service::secret::Key;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::flows::Refusal;
+
+/// Right secrets that are known again, at least; at most twice as many.
+const KNOWN: usize = 1 << 15;
 
 /// Secrets that a client can have at once: its own, and the one that a claim gave it.
 const SECRETS: usize = 2;
@@ -25,6 +33,54 @@ pub struct Hasher {
     /// Places in the queue, the ones being worked on among them.
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
+    known: Arc<Known>,
+}
+
+/// Right secrets of late, in two generations: when the younger one is full, the older one is forgotten.
+struct Known {
+    key: Key,
+    generations: Mutex<[HashSet<[u8; 16]>; 2]>,
+}
+
+impl Known {
+    fn new() -> Self {
+        Self { key: Key::random(), generations: Mutex::default() }
+    }
+
+    fn tag(&self, secret: &str, phc: &str) -> [u8; 16] {
+        let hash = self.key.hmac(&[phc.as_bytes(), b"\0", secret.as_bytes()]);
+        std::array::from_fn(|index| hash[index])
+    }
+
+    fn has(&self, secret: &str, phc: &str) -> bool {
+        let tag = self.tag(secret, phc);
+        let mut generations = self.generations();
+        if generations[0].contains(&tag) {
+            return true;
+        }
+        let older = generations[1].remove(&tag);
+        if older {
+            Self::insert(&mut generations, tag);
+        }
+        older
+    }
+
+    fn add(&self, secret: &str, phc: &str) {
+        let tag = self.tag(secret, phc);
+        Self::insert(&mut self.generations(), tag);
+    }
+
+    fn insert(generations: &mut [HashSet<[u8; 16]>; 2], tag: [u8; 16]) {
+        if generations[0].len() >= KNOWN {
+            generations.swap(0, 1);
+            generations[0].clear();
+        }
+        generations[0].insert(tag);
+    }
+
+    fn generations(&self) -> MutexGuard<'_, [HashSet<[u8; 16]>; 2]> {
+        self.generations.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// What a verification found.
@@ -46,6 +102,7 @@ impl Hasher {
             nobody: hash(&service::secret::random_token::<32>(), iterations).into(),
             places: Arc::new(Semaphore::new(queue.max(1))),
             workers: Arc::new(Semaphore::new(workers)),
+            known: Arc::new(Known::new()),
         }
     }
 
@@ -74,10 +131,14 @@ impl Hasher {
     /// # Errors
     /// [`Refusal::Busy`] if the queue is full.
     pub async fn verify(&self, secret: &str, mut hashes: Vec<String>) -> Result<Option<Verified>, Refusal> {
+        if let Some(index) = hashes.iter().position(|phc| self.known.has(secret, phc)) {
+            return Ok(Some(Verified { index, outdated: false }));
+        }
         while hashes.len() < SECRETS {
             hashes.push(self.nobody.to_string());
         }
         let iterations = self.iterations;
+        let known = Arc::clone(&self.known);
         let secret = Zeroizing::new(secret.to_owned());
         self.run(move || {
             let mut found = None;
@@ -87,6 +148,10 @@ impl Hasher {
                     let used = parsed.params.get_decimal("i").unwrap_or(0);
                     found = Some(Verified { index, outdated: used < iterations });
                 }
+            }
+            // One that is outdated is hashed anew, and known from then on.
+            if let Some(Verified { index, outdated: false }) = found {
+                known.add(&secret, &hashes[index]);
             }
             found
         })
@@ -134,6 +199,30 @@ mod tests {
         let found = hasher.verify("secret", vec![other.clone(), weak]).await.unwrap();
         assert_eq!(found, Some(Verified { index: 1, outdated: true }));
         assert_eq!(hasher.verify("secret", vec![other, "nonsense".into()]).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_right_secret_is_known_again_and_nothing_else_is() {
+        let hasher = Hasher::new(1, 1);
+        let phc = hasher.hash("secret").await.unwrap();
+        let found = Some(Verified { index: 0, outdated: false });
+        assert_eq!(hasher.verify("secret", vec![phc.clone()]).await.unwrap(), found);
+        let _held = Arc::clone(&hasher.places).try_acquire_owned().unwrap();
+        assert_eq!(hasher.verify("secret", vec![phc.clone()]).await.unwrap(), found, "no place is needed");
+        assert!(hasher.verify("wrong", vec![phc.clone()]).await.is_err(), "a wrong one is hashed");
+        let other = phc.replace('A', "B");
+        assert!(other == phc || hasher.verify("secret", vec![other]).await.is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let known = Known::new();
+        for number in 0..5 * KNOWN {
+            known.add("secret", &number.to_string());
+        }
+        let kept: usize = known.generations().iter().map(HashSet::len).sum();
+        assert!(kept <= 2 * KNOWN && known.has("secret", &(5 * KNOWN - 1).to_string()));
+        assert!(!known.has("secret", "0"));
     }
 
     #[tokio::test]

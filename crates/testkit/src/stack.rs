@@ -374,7 +374,12 @@ fn start_didp(deployment: &Deployment, bound: DidpListeners, clock: Clock) -> an
         mqtt: Some(bound.mqtt),
         mqtts: Some(bound.mqtts.with_tls(tls)),
     };
-    Ok(Running::start("didp", move |shutdown| didp::run(config, listeners, clock, shutdown)))
+    // On a thread of its own: rustc does not see from here that the DIdP's future may move between threads (rust-lang/rust#110338).
+    Ok(Running::start("didp", move |shutdown| async move {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(didp::run(config, listeners, clock, shutdown)))
+            .await?
+    }))
 }
 
 struct Bound {

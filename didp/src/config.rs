@@ -1,9 +1,10 @@
 //! `didp.toml`: what an operator decides. Reading it (variables, line numbers) is `service::config`'s work; what needs
 //! other files (keys, secrets, certificates) is opened by [`crate::state`] and named there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
@@ -52,6 +53,13 @@ pub struct Config {
     /// Accept `http` redirect URIs for any host, not only loopback; for a demo on a local network.
     #[serde(default)]
     pub allow_http_redirect: bool,
+    /// Proxies in front of this DIdP, as addresses or networks (`10.0.0.0/8`). They are believed when they tell whose request they
+    /// pass on, and have no limit on their connections.
+    #[serde(default, deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header that those proxies set. Only this one is looked at: a client could send the other one through them.
+    #[serde(default)]
+    pub forwarded_header: ForwardedHeader,
     /// Identity providers that owners may log in with.
     #[serde(default)]
     pub upstream: Vec<upstream::Settings>,
@@ -61,6 +69,17 @@ pub struct Config {
     /// Bounds on what clients may use.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// How a proxy tells whose request it passes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy, …`.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
 }
 
 /// Addresses to listen on; a missing one is off. Port 0 takes any free port.
@@ -108,8 +127,10 @@ pub struct MqttAddress {
 pub struct GatewayConfig {
     /// Name it authenticates with.
     pub client_id: String,
-    /// File with its secret; white space around it is ignored.
-    pub secret_file: PathBuf,
+    /// File with its secret; white space around it is ignored. It may have a `jwks_file` in its place, or both.
+    pub secret_file: Option<PathBuf>,
+    /// File with the public keys (a JWK set) by which it proves itself with `private_key_jwt`.
+    pub jwks_file: Option<PathBuf>,
     /// Its URI as an audience (RFC 8707), compared exactly.
     pub resource: String,
     /// Host of MQTT over TLS.
@@ -228,7 +249,7 @@ impl Default for Lifetimes {
 pub struct Limits {
     /// PBKDF2 iterations for clients' secrets.
     pub hash_iterations: u32,
-    /// Requests that may wait for hashing; one more is answered "busy".
+    /// Requests that may wait for hashing; one more is answered 429, or over MQTT 0x97.
     pub hash_queue: usize,
     /// Connections at once, each listener.
     pub connections: usize,
@@ -252,7 +273,8 @@ pub struct Limits {
     pub drain: u64,
     /// Failed logins that one address may have at once; it earns one back each second.
     pub failures_per_address: u32,
-    /// Failed logins as one client that one address may have at once; it earns one back every six seconds.
+    /// Failed logins as one client that one address may have before it has to wait: six seconds after the last of these, twice as
+    /// long after each further one, an hour at most. One is forgotten every ten minutes, all by a right login.
     pub failures_per_client: u32,
 }
 
@@ -290,7 +312,7 @@ impl Config {
         }
         paths.extend(self.mqtt.spki_file.iter_mut().chain(&mut self.mqtt.ca_file));
         for gateway in &mut self.gateway {
-            paths.push(&mut gateway.secret_file);
+            paths.extend(gateway.secret_file.iter_mut().chain(&mut gateway.jwks_file));
             paths.extend(gateway.spki_file.iter_mut().chain(&mut gateway.ca_file));
         }
         let registrars = self.manufacturer.iter_mut().chain(&mut self.developer);
@@ -301,6 +323,12 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
+    }
+
+    /// True for the address of a proxy that is believed.
+    pub fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
     /// What is wrong with the values taken together, if anything; single values were judged while reading.
@@ -325,6 +353,9 @@ impl Config {
         }
         for (index, gateway) in self.gateway.iter().enumerate() {
             let before = &self.gateway[..index];
+            if gateway.secret_file.is_none() && gateway.jwks_file.is_none() {
+                return wrong("gateway", index, "client_id", "needs a secret_file or a jwks_file".into());
+            }
             if before.iter().any(|other| other.client_id == gateway.client_id) {
                 return wrong("gateway", index, "client_id", "another [[gateway]] has it".into());
             }
@@ -405,6 +436,16 @@ impl Mistake {
 
 fn default_quota() -> i64 {
     100_000
+}
+
+fn networks<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        let one = text.parse::<IpAddr>().map(IpNet::from);
+        one.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            serde::de::Error::custom("trusted_proxies holds addresses and networks like 10.0.0.0/8")
+        })
+    };
+    Vec::<String>::deserialize(from)?.into_iter().map(network).collect()
 }
 
 fn issuer<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Url, D::Error> {
@@ -504,6 +545,6 @@ port = 8883
         let mut config = parse(TEXT).unwrap();
         config.resolve(Path::new("/etc/oauthing"));
         assert_eq!(config.keys_dir, Path::new("/etc/oauthing/keys"));
-        assert_eq!(config.gateway[1].secret_file, Path::new("/etc/oauthing/gateway"));
+        assert_eq!(config.gateway[1].secret_file.as_deref(), Some(Path::new("/etc/oauthing/gateway")));
     }
 }

@@ -9,10 +9,12 @@ pub(crate) mod change;
 pub mod claim;
 pub mod clients;
 pub(crate) mod details;
+pub mod device_authorization;
 pub mod exactness;
 pub mod introspection;
 pub mod login;
 pub mod ownership;
+pub mod pushed;
 pub mod registration;
 pub mod token;
 pub mod transfer;
@@ -42,9 +44,7 @@ impl Refusal {
         match self {
             Self::OAuth(code, why) => OAuthError::new(*code, *why),
             Self::TooMany(_) => OAuthError::new(OAuthErrorCode::SlowDown, "too many attempts"),
-            Self::Busy => {
-                OAuthError::new(OAuthErrorCode::TemporarilyUnavailable, "too many requests at once")
-            }
+            Self::Busy => OAuthError::new(OAuthErrorCode::SlowDown, "too many requests at once"),
             Self::Store(_) => {
                 OAuthError::new(OAuthErrorCode::TemporarilyUnavailable, "the store cannot answer")
             }

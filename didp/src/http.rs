@@ -2,11 +2,15 @@
 
 mod body;
 mod caller;
+mod cors;
+mod device_authorization;
 mod events;
+mod forwarded;
 mod health;
 mod introspect;
 mod metadata;
 pub mod pages;
+mod par;
 mod problem;
 mod register;
 mod revoke;
@@ -30,7 +34,7 @@ use crate::state::App;
 /// Time for a request, its body included; more than a page waits for a claim to change.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// Where a request comes from: the connection's peer. Forwarding headers are not looked at.
+/// Where a request comes from: the connection's peer, or whom a trusted proxy names ([`forwarded`]).
 type Peer = axum::extract::ConnectInfo<SocketAddr>;
 
 /// Everything that this DIdP answers over HTTP.
@@ -40,11 +44,13 @@ pub fn routes(app: App) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::get))
         .route("/register", post(register::post))
         .route("/register/{client_id}", get(register::get).put(register::put).delete(register::delete))
+        .route("/par", post(par::post))
+        .route("/device_authorization", post(device_authorization::post))
         .route("/token", post(token::post))
         .route("/revoke", post(revoke::post))
         .route("/introspect", post(introspect::post))
         .route("/introspect/grants", post(introspect::grants))
-        .route("/introspect/events", get(events::get))
+        .route("/introspect/events", get(events::get).post(events::post))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -59,6 +65,7 @@ pub fn routes(app: App) -> Router {
     api.merge(pages::routes())
         .fallback(pages::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .layer(middleware::from_fn_with_state(app.clone(), forwarded::resolve))
         .with_state(app)
 }
 

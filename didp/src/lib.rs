@@ -3,6 +3,7 @@
 //! Two doorways, [`http`] and MQTT, lead to the same [`flows`]; the flows decide, the [`store`] keeps. What happens by the
 //! passing of time alone is the [`sweeper`]'s. The DIdP never sees device data and keeps nothing that identifies a person.
 
+mod audit;
 mod cli;
 pub mod config;
 pub mod flows;
@@ -63,6 +64,8 @@ pub async fn serve(app: App, listeners: Listeners) {
     if let Err(refusal) = flows::claim::end_unserved(&app, app.peers.replica).await {
         refusal.log("claims_not_ended");
     }
+    let proxies = app.config.clone();
+    let behind_proxies = admission().without_limit_for(move |address| proxies.is_trusted_proxy(address));
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
     let meeting = tokio::spawn(peers::run(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();
@@ -71,7 +74,7 @@ pub async fn serve(app: App, listeners: Listeners) {
             Duration::from_secs(limits.http_head),
             listener,
             http::routes(app.clone()),
-            admission(),
+            behind_proxies,
             shutdown.clone(),
         ));
     }

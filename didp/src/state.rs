@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use oauth_wire::GatewayAddress;
+use openidconnect::core::CoreJsonWebKey;
 use service::secret::Key;
 use service::{Clock, Shutdown};
 use tokio::sync::watch;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::flows::clients::assertion;
 use crate::config::{Config, Mistake, Registrar};
 use crate::hashing::Hasher;
 use crate::hub::Hub;
@@ -63,21 +66,33 @@ pub struct Gateway {
     pub resource: String,
     /// What token responses say of it.
     pub address: GatewayAddress,
-    secret: Key,
-    expected: [u8; 32],
+    /// Public keys by which it may prove itself.
+    pub keys: Vec<CoreJsonWebKey>,
+    secret: Option<(Key, [u8; 32])>,
 }
 
 impl Gateway {
     /// A gateway with its secret. Only a keyed hash stays in memory, and comparing hashes takes constant time.
-    pub fn new(client_id: String, resource: String, address: GatewayAddress, secret: &str) -> Self {
-        let key = Key::random();
-        let expected = key.hmac(&[secret.as_bytes()]);
-        Self { client_id, resource, address, secret: key, expected }
+    pub fn new(
+        client_id: String,
+        resource: String,
+        address: GatewayAddress,
+        secret: Option<&str>,
+        keys: Vec<CoreJsonWebKey>,
+    ) -> Self {
+        let secret = secret.map(|secret| {
+            let key = Key::random();
+            let expected = key.hmac(&[secret.as_bytes()]);
+            (key, expected)
+        });
+        Self { client_id, resource, address, keys, secret }
     }
 
     /// True for the right secret.
     pub fn accepts(&self, secret: &str) -> bool {
-        service::secret::equal(&self.secret.hmac(&[secret.as_bytes()]), &self.expected)
+        self.secret
+            .as_ref()
+            .is_some_and(|(key, expected)| service::secret::equal(&key.hmac(&[secret.as_bytes()]), expected))
     }
 }
 
@@ -221,7 +236,14 @@ impl Parts {
         ))?;
         let mut gateways = Vec::new();
         for (index, gateway) in config.gateway.iter().enumerate() {
-            let secret = secret(&gateway.secret_file).map_err(at("gateway", index, "secret_file"))?;
+            let secret = match &gateway.secret_file {
+                Some(file) => Some(secret(file).map_err(at("gateway", index, "secret_file"))?),
+                None => None,
+            };
+            let keys = match &gateway.jwks_file {
+                Some(file) => jwks(file).map_err(at("gateway", index, "jwks_file"))?,
+                None => Vec::new(),
+            };
             let pins = pins::collect(&gateway.spki_sha256, &gateway.spki_file, &gateway.ca_file)
                 .map_err(at("gateway", index, "spki_file"))?;
             let address = GatewayAddress {
@@ -235,7 +257,8 @@ impl Parts {
                 gateway.client_id.clone(),
                 gateway.resource.clone(),
                 address,
-                &secret,
+                secret.as_ref().map(|secret| secret.as_str()),
+                keys,
             ));
         }
         let mut registrars = Vec::new();
@@ -267,6 +290,12 @@ impl Parts {
         };
         Ok(Self { keys, upstreams, gateways, registrars, mqtt, database_password })
     }
+}
+
+fn jwks(file: &Path) -> anyhow::Result<Vec<CoreJsonWebKey>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let set = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    assertion::keys(&set).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))
 }
 
 fn secret(file: &Path) -> anyhow::Result<Zeroizing<String>> {

@@ -18,6 +18,7 @@ pub mod notices;
 pub mod ownerships;
 mod pool;
 pub mod replicas;
+pub mod requests;
 pub mod sessions;
 pub mod sql;
 pub mod sweep;

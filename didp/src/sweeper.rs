@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::flows::account::{self, NoticeKind};
+use crate::audit::By;
+use crate::flows::account;
 use crate::flows::change::Change;
 use crate::flows::{Refusal, claim, ownership};
 use crate::state::App;
@@ -77,9 +78,9 @@ async fn end_grants(app: &App) -> Result<usize, Refusal> {
             continue;
         }
         if grant.is_device() {
-            ownership::suspend(app, &mut change, grant, NoticeKind::DeviceSuspended).await?;
+            ownership::suspend(app, &mut change, grant, By::Time).await?;
         } else {
-            account::apps::end_app(&mut change, grant, NoticeKind::AppWithdrawn, now).await?;
+            account::apps::end_app(&mut change, grant, By::Time, now).await?;
         }
     }
     change.commit(app).await?;

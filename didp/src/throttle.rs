@@ -1,47 +1,75 @@
-//! How many failed logins an address may have, in all and for one client, counted before any hashing.
+//! How many failed logins an address may have, in all and as one client, judged before any hashing.
 //!
-//! A client is counted for each address apart: whoever knows a client_id, which is public for an app, must not be able to lock
-//! that client out from elsewhere.
+//! As one client an address has a number of free tries; after them each failure locks it out for twice as long as the one
+//! before. A client is counted for each address apart: whoever knows a client_id, which is public for an app, must not be able
+//! to lock that client out from elsewhere.
 //!
-//! In memory only and of fixed size: a table of buckets that are picked by a randomly keyed hash. Two that fall into one
-//! bucket share it, which at worst makes one of them wait; nobody can fill the table.
+//! In memory only and of fixed size: tables of buckets that are picked by a randomly keyed hash. Two that fall into one
+//! bucket share it, which at worst makes one of them wait; nobody can fill the table. No address is kept, logged or stored.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use crate::config::Limits;
 
 const BUCKETS: usize = 1 << 14;
+/// An address earns one failure back in that time.
 const ADDRESS_MS: i64 = 1_000;
-const CLIENT_MS: i64 = 6_000;
+/// The first lockout; the next ones double, up to [`LONGEST_MS`].
+const LOCKOUT_MS: i64 = 6_000;
+const LONGEST_MS: i64 = 3_600_000;
+/// One failure as a client is forgotten in that time after the last one.
+const FORGET_MS: i64 = 600_000;
+/// Tries of one client from one address at once, while none of them failed.
+const AT_ONCE: u32 = 256;
 
 /// Counts failures.
 pub struct Throttle {
     hash: RandomState,
     addresses: Mutex<Vec<i64>>,
-    clients: Mutex<Vec<i64>>,
+    clients: Mutex<Vec<Tries>>,
+    polls: Mutex<Vec<i64>>,
     address_burst: i64,
-    client_burst: i64,
+    free_tries: u32,
 }
 
-/// One attempt that was let through. It counts as a failure unless [`Attempt::succeeded`] is called.
+/// What one address did as one client.
+#[derive(Clone, Copy, Default)]
+struct Tries {
+    failures: u32,
+    under_way: u32,
+    /// When the last failure was, or a later time up to which failures were forgotten.
+    since: i64,
+    locked_until: i64,
+}
+
+/// One attempt that was let through. It counts as a failure unless [`Attempt::succeeded`] or [`Attempt::undecided`] is called.
 #[must_use]
 pub struct Attempt<'a> {
     throttle: &'a Throttle,
     address: usize,
     client: usize,
+    now: i64,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Failed,
+    Succeeded,
+    Undecided,
 }
 
 impl Throttle {
-    /// A throttle with the configured bursts.
+    /// A throttle with the configured bounds.
     pub fn new(limits: &Limits) -> Self {
         Self {
             hash: RandomState::new(),
             addresses: Mutex::new(vec![0; BUCKETS]),
-            clients: Mutex::new(vec![0; BUCKETS]),
+            clients: Mutex::new(vec![Tries::default(); BUCKETS]),
+            polls: Mutex::new(vec![0; BUCKETS]),
             address_burst: i64::from(limits.failures_per_address.max(1)),
-            client_burst: i64::from(limits.failures_per_client.max(1)),
+            free_tries: limits.failures_per_client.max(1),
         }
     }
 
@@ -50,15 +78,33 @@ impl Throttle {
     /// # Errors
     /// Seconds to wait.
     pub fn attempt(&self, address: IpAddr, client: &str, now_millis: i64) -> Result<Attempt<'_>, u32> {
-        let network = network(address);
-        let client = self.bucket((network, client));
-        let address = self.bucket(network);
-        charge(&self.addresses, address, now_millis, ADDRESS_MS, self.address_burst)?;
-        if let Err(wait) = charge(&self.clients, client, now_millis, CLIENT_MS, self.client_burst) {
-            refund(&self.addresses, address, ADDRESS_MS);
-            return Err(wait);
+        let bucket = self.bucket(network(address));
+        let over = over(locked(&self.addresses)[bucket], now_millis, ADDRESS_MS, self.address_burst);
+        if over > 0 {
+            return Err(seconds(over));
         }
-        Ok(Attempt { throttle: self, address, client })
+        self.attempt_as(address, client, now_millis)
+    }
+
+    /// As [`Throttle::attempt`], whatever else the address did: for secrets that cost nothing to compare.
+    ///
+    /// # Errors
+    /// Seconds to wait.
+    pub fn attempt_as(&self, address: IpAddr, client: &str, now_millis: i64) -> Result<Attempt<'_>, u32> {
+        let network = network(address);
+        let (client, address) = (self.bucket((network, client)), self.bucket(network));
+        let tries = &mut locked(&self.clients)[client];
+        tries.forget(now_millis);
+        if now_millis < tries.locked_until {
+            return Err(seconds(tries.locked_until - now_millis));
+        }
+        // Whoever failed before may not guess in parallel what the lockout makes slow one by one.
+        let at_once = if tries.failures == 0 { AT_ONCE } else { self.free_tries.saturating_sub(tries.failures).max(1) };
+        if tries.under_way >= at_once {
+            return Err(1);
+        }
+        tries.under_way += 1;
+        Ok(Attempt { throttle: self, address, client, now: now_millis, outcome: Outcome::Failed })
     }
 
     /// Counts something that an address does without proving who it is; or says after how many seconds to come again.
@@ -70,16 +116,60 @@ impl Throttle {
         charge(&self.addresses, bucket, now_millis, ADDRESS_MS, self.address_burst)
     }
 
+    /// Counts a poll for `what`, which may come every `interval_ms`; false if it came too early (RFC 8628 §3.5). Early polls do
+    /// not make the wait longer.
+    pub fn poll(&self, what: &[u8], interval_ms: i64, now_millis: i64) -> bool {
+        let bucket = self.bucket(what);
+        charge(&self.polls, bucket, now_millis, interval_ms, 1).is_ok()
+    }
+
     fn bucket(&self, value: impl std::hash::Hash) -> usize {
         (self.hash.hash_one(value) as usize) % BUCKETS
     }
 }
 
 impl Attempt<'_> {
-    /// The credentials were right: the attempt costs nothing.
-    pub fn succeeded(self) {
-        refund(&self.throttle.addresses, self.address, ADDRESS_MS);
-        refund(&self.throttle.clients, self.client, CLIENT_MS);
+    /// The credentials were right: the attempt costs nothing, and earlier failures are forgotten.
+    pub fn succeeded(mut self) {
+        self.outcome = Outcome::Succeeded;
+    }
+
+    /// Whether they were right was not found out: the attempt costs nothing.
+    pub fn undecided(mut self) {
+        self.outcome = Outcome::Undecided;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let tries = &mut locked(&self.throttle.clients)[self.client];
+        tries.under_way = tries.under_way.saturating_sub(1);
+        match self.outcome {
+            Outcome::Undecided => {}
+            Outcome::Succeeded => *tries = Tries { under_way: tries.under_way, ..Tries::default() },
+            Outcome::Failed => {
+                tries.fail(self.now, self.throttle.free_tries);
+                let empty_at = &mut locked(&self.throttle.addresses)[self.address];
+                *empty_at = (*empty_at).max(self.now) + ADDRESS_MS;
+            }
+        }
+    }
+}
+
+impl Tries {
+    fn forget(&mut self, now: i64) {
+        let forgotten = (now - self.since.max(self.locked_until)).div_euclid(FORGET_MS).max(0);
+        self.failures = self.failures.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
+        self.since = self.since.max(self.locked_until) + forgotten * FORGET_MS;
+    }
+
+    fn fail(&mut self, now: i64, free: u32) {
+        self.failures = self.failures.saturating_add(1);
+        self.since = self.since.max(now);
+        if let Some(beyond) = self.failures.checked_sub(free) {
+            let lockout = LOCKOUT_MS.checked_shl(beyond.min(20)).unwrap_or(LONGEST_MS).min(LONGEST_MS);
+            self.locked_until = self.locked_until.max(now + lockout);
+        }
     }
 }
 
@@ -91,50 +181,104 @@ fn network(address: IpAddr) -> u128 {
     }
 }
 
-/// A bucket holds the time at which it is empty again (generic cell rate algorithm).
+/// A bucket holds the time at which it is empty again (generic cell rate algorithm). Answers how much one more would be too much.
+fn over(empty_at: i64, now: i64, each: i64, burst: i64) -> i64 {
+    empty_at.max(now) + each - now - burst * each
+}
+
 fn charge(table: &Mutex<Vec<i64>>, bucket: usize, now: i64, each: i64, burst: i64) -> Result<(), u32> {
-    let mut table = table.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let empty_at = table[bucket].max(now) + each;
-    let over = empty_at - now - burst * each;
+    let empty_at = &mut locked(table)[bucket];
+    let over = over(*empty_at, now, each, burst);
     if over > 0 {
-        return Err(u32::try_from(over.div_euclid(1_000) + 1).unwrap_or(u32::MAX));
+        return Err(seconds(over));
     }
-    table[bucket] = empty_at;
+    *empty_at = (*empty_at).max(now) + each;
     Ok(())
 }
 
-fn refund(table: &Mutex<Vec<i64>>, bucket: usize, each: i64) {
-    let mut table = table.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    table[bucket] -= each;
+/// Milliseconds as whole seconds after which it is over.
+fn seconds(millis: i64) -> u32 {
+    u32::try_from(millis.div_euclid(1_000) + 1).unwrap_or(u32::MAX)
+}
+
+fn locked<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
+    table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
     fn throttle() -> Throttle {
         Throttle::new(&Limits { failures_per_address: 5, failures_per_client: 2, ..Limits::default() })
     }
 
+    fn wide(free: u32) -> Throttle {
+        Throttle::new(&Limits { failures_per_address: 10_000, failures_per_client: free, ..Limits::default() })
+    }
+
     #[test]
-    fn failures_of_a_client_are_bounded_and_come_back_with_time() {
+    fn failures_of_a_client_are_bounded() {
         let throttle = throttle();
-        let address = IpAddr::from([192, 0, 2, 1]);
         for _ in 0..2 {
-            let _ = throttle.attempt(address, "client", 0).map(drop);
+            drop(throttle.attempt(HERE, "client", 0).ok().unwrap());
         }
-        let wait = throttle.attempt(address, "client", 0).err().unwrap();
-        assert_eq!(wait, 7);
-        assert!(throttle.attempt(address, "client", 6_000).is_ok());
+        assert_eq!(throttle.attempt(HERE, "client", 0).err(), Some(7));
+        assert!(throttle.attempt(HERE, "client", 6_000).is_ok());
+    }
+
+    #[test]
+    fn each_failure_after_the_free_ones_locks_out_for_twice_as_long_up_to_an_hour() {
+        let throttle = wide(3);
+        let mut now = 0;
+        let mut lockouts = Vec::new();
+        for _ in 0..14 {
+            let begun = now;
+            while throttle.attempt(HERE, "client", now).is_err() {
+                now += 1_000;
+            }
+            lockouts.push((now - begun) / 1_000);
+        }
+        assert_eq!(lockouts, [0, 0, 0, 6, 12, 24, 48, 96, 192, 384, 768, 1_536, 3_072, 3_600]);
+        assert!(throttle.attempt(IpAddr::from([198, 51, 100, 1]), "client", now).is_ok(), "elsewhere it is free");
+    }
+
+    #[test]
+    fn failures_are_forgotten_one_in_ten_minutes_or_all_by_a_success() {
+        let throttle = wide(3);
+        for _ in 0..3 {
+            drop(throttle.attempt(HERE, "client", 0).ok().unwrap());
+        }
+        let later = LOCKOUT_MS + FORGET_MS;
+        drop(throttle.attempt(HERE, "client", later).ok().unwrap());
+        assert_eq!(throttle.attempt(HERE, "client", later).err(), Some(7), "one was forgotten, not more");
+        throttle.attempt(HERE, "client", later + LOCKOUT_MS).ok().unwrap().succeeded();
+        for _ in 0..3 {
+            drop(throttle.attempt(HERE, "client", later + LOCKOUT_MS).ok().unwrap());
+        }
+    }
+
+    #[test]
+    fn guesses_at_once_are_few_after_a_failure_and_right_ones_are_many() {
+        let throttle = wide(3);
+        let right: Vec<_> = (0..100).map(|_| throttle.attempt(HERE, "client", 0).ok().unwrap()).collect();
+        right.into_iter().for_each(Attempt::succeeded);
+        drop(throttle.attempt(HERE, "client", 0).ok().unwrap());
+        let guesses: Vec<_> = (0..100).filter_map(|_| throttle.attempt(HERE, "client", 0).ok()).collect();
+        assert_eq!(guesses.len(), 2);
+        guesses.into_iter().for_each(Attempt::undecided);
+        assert!(throttle.attempt(HERE, "client", 0).is_ok(), "what was not found out counts for nothing");
     }
 
     #[test]
     fn nobody_locks_a_client_out_from_elsewhere() {
         let throttle = throttle();
         for _ in 0..9 {
-            let _ = throttle.attempt(IpAddr::from([192, 0, 2, 1]), "client", 0).map(drop);
+            let _ = throttle.attempt(HERE, "client", 0).map(drop);
         }
-        assert!(throttle.attempt(IpAddr::from([192, 0, 2, 1]), "client", 0).is_err());
+        assert!(throttle.attempt(HERE, "client", 0).is_err());
         assert!(throttle.attempt(IpAddr::from([198, 51, 100, 1]), "client", 0).is_ok());
     }
 
@@ -142,25 +286,31 @@ mod tests {
     fn successes_cost_nothing() {
         let throttle = throttle();
         for _ in 0..100 {
-            throttle.attempt(IpAddr::from([192, 0, 2, 1]), "client", 0).ok().unwrap().succeeded();
+            throttle.attempt(HERE, "client", 0).ok().unwrap().succeeded();
         }
     }
 
     #[test]
     fn one_address_cannot_try_many_clients() {
         let throttle = throttle();
-        let address = IpAddr::from([192, 0, 2, 1]);
-        let passed = (0..50).filter(|n| throttle.attempt(address, &format!("client {n}"), 0).is_ok()).count();
+        let passed = (0..50).filter(|n| throttle.attempt(HERE, &format!("client {n}"), 0).is_ok()).count();
         assert_eq!(passed, 5);
     }
 
     #[test]
     fn what_is_done_without_credentials_counts_for_the_address() {
         let throttle = throttle();
-        let address = IpAddr::from([192, 0, 2, 1]);
-        assert_eq!((0..9).filter(|_| throttle.charge_address(address, 0).is_ok()).count(), 5);
-        assert!(throttle.attempt(address, "client", 0).is_err());
+        assert_eq!((0..9).filter(|_| throttle.charge_address(HERE, 0).is_ok()).count(), 5);
+        assert!(throttle.attempt(HERE, "client", 0).is_err());
         assert!(throttle.charge_address(IpAddr::from([192, 0, 2, 2]), 0).is_ok());
+    }
+
+    #[test]
+    fn polls_have_an_interval() {
+        let throttle = throttle();
+        let polls = [0, 1_000, 4_999, 5_000, 9_000, 10_000];
+        assert_eq!(polls.map(|at| throttle.poll(b"code", 5_000, at)), [true, false, false, true, false, true]);
+        assert!(throttle.poll(b"other", 5_000, 10_001));
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::tools::{self, Tool};
 /// Version of paho-mqtt that the stock clients' suite uses.
 const PAHO: &str = "paho-mqtt==2.1.0";
 
+/// Version of Schemathesis that the suite `openapi` uses.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
 /// How long the suite of that name fuzzes.
 const FUZZ_SECONDS: u64 = 30;
 
@@ -23,7 +26,7 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 14] = [
+const SUITES: [Suite; 15] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -37,9 +40,15 @@ const SUITES: [Suite; 14] = [
     Suite { name: "doctests", what: "examples in the documentation", needs: &[], run: doctests },
     Suite {
         name: "fuzz",
-        what: "codec and broker against chance, for 30 seconds",
+        what: "codec, broker and the DIdP's parsers against chance, for 30 seconds each",
         needs: &[],
         run: fuzz_shortly,
+    },
+    Suite {
+        name: "openapi",
+        what: "Schemathesis against the DIdP and the description of its API",
+        needs: &[Tool::PythonVenv],
+        run: openapi,
     },
     Suite {
         name: "node",
@@ -161,18 +170,22 @@ fn fuzz_shortly() -> anyhow::Result<()> {
     fuzz(Some(FUZZ_SECONDS), None, 1)
 }
 
-/// Runs the targets of `crates/mqtt-fuzz` under the driver that needs no libFuzzer.
+/// Runs the targets of `crates/mqtt-fuzz` and `crates/oauth-fuzz` under the drivers that need no libFuzzer.
 ///
 /// # Errors
-/// A packet or script after which something is not as promised.
+/// A packet, script or input after which something is not as promised.
 pub(crate) fn fuzz(seconds: Option<u64>, packets: Option<u64>, seed: u64) -> anyhow::Result<()> {
     let (bound, number) = match packets {
         Some(packets) => ("--packets", packets),
         None => ("--seconds", seconds.unwrap_or(FUZZ_SECONDS)),
     };
     let (number, seed) = (number.to_string(), seed.to_string());
-    let run = ["run", "--locked", "--quiet", "--profile", "fuzz", "-p", "mqtt-fuzz", "--"];
-    Run::new(cargo(), &[&run[..], &[bound, &number, "--seed", &seed]].concat()).go()
+    let run = |of: &str, bound: &str| {
+        let run = ["run", "--locked", "--quiet", "--profile", "fuzz", "-p", of, "--", bound, &number, "--seed", &seed];
+        Run::new(cargo(), &run).go()
+    };
+    run("mqtt-fuzz", bound)?;
+    run("oauth-fuzz", if bound == "--packets" { "--inputs" } else { bound })
 }
 
 /// Runs `pcm/examples/soak` against the program as it is shipped.
@@ -233,6 +246,20 @@ fn pages() -> anyhow::Result<()> {
 
 fn ops() -> anyhow::Result<()> {
     Run::new(root().join("ops/test"), &[]).go()
+}
+
+fn openapi() -> anyhow::Result<()> {
+    let venv = root().join("target/schemathesis");
+    let program = venv.join("bin/schemathesis");
+    if Run::new(&program, &["--version"]).output().is_err() {
+        let dir = venv.to_str().context("the workspace's path is no UTF-8")?;
+        Run::new("python3", &["-m", "venv", dir]).go()?;
+        let python = venv.join("bin/python");
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS];
+        Run::new(&python, &pip).go()?;
+    }
+    let test = ["test", "--locked", "-p", "didp", "--test", "service", "--", "--ignored", "schemathesis"];
+    Run::new(cargo(), &test).env("OAUTHING_SCHEMATHESIS", program).go()
 }
 
 fn images() -> anyhow::Result<()> {

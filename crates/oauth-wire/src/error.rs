@@ -30,6 +30,8 @@ pub enum OAuthErrorCode {
     SlowDown,
     /// RFC 8628 §3.5.
     ExpiredToken,
+    /// RFC 8628 §3.5.
+    AuthorizationPending,
     /// RFC 7009 §2.2.1.
     UnsupportedTokenType,
     /// RFC 6750 §3.1; HTTP 401.
@@ -60,6 +62,7 @@ impl OAuthErrorCode {
             | Self::UnsupportedResponseType
             | Self::InvalidScope
             | Self::ExpiredToken
+            | Self::AuthorizationPending
             | Self::UnsupportedTokenType
             | Self::InvalidRedirectUri
             | Self::InvalidClientMetadata
@@ -83,6 +86,7 @@ impl OAuthErrorCode {
             Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::SlowDown => "slow_down",
             Self::ExpiredToken => "expired_token",
+            Self::AuthorizationPending => "authorization_pending",
             Self::UnsupportedTokenType => "unsupported_token_type",
             Self::InvalidToken => "invalid_token",
             Self::InvalidRedirectUri => "invalid_redirect_uri",

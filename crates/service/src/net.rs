@@ -84,13 +84,22 @@ impl Listener {
 pub struct Admission {
     all: Arc<Semaphore>,
     per_address: usize,
+    unlimited: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 impl Admission {
     /// At most `connections` in all and `per_address` from one address (see [`network`]).
     pub fn new(connections: usize, per_address: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(connections)), per_address, addresses: Arc::default() }
+        let all = Arc::new(Semaphore::new(connections));
+        Self { all, per_address, unlimited: Arc::new(|_| false), addresses: Arc::default() }
+    }
+
+    /// The same bounds, but only the one on all connections for addresses that are `exempt`: proxies, which connect for many.
+    #[must_use]
+    pub fn without_limit_for(mut self, exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.unlimited = Arc::new(exempt);
+        self
     }
 
     /// A place for a connection from `address`; `None` if there is none left.
@@ -104,10 +113,11 @@ impl Admission {
     }
 
     fn assign(&self, all: OwnedSemaphorePermit, address: IpAddr) -> Option<Permit> {
+        let unlimited = (self.unlimited)(address);
         let address = network(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let count = addresses.entry(address).or_default();
-        if *count >= self.per_address {
+        if *count >= self.per_address && !unlimited {
             return None;
         }
         *count += 1;

@@ -9,6 +9,7 @@ pub mod past;
 use oauth_wire::Channel;
 use url::Url;
 
+use crate::audit::{Audit, By};
 use crate::flows::change::Change;
 use crate::flows::details;
 use crate::flows::login::Session;
@@ -107,9 +108,8 @@ pub async fn release(app: &App, session: &Session, id: &str) -> Result<bool, Ref
     let Some(owned) = ownerships::of_user_by_id(change.conn(), session.user, id).await? else {
         return Ok(false);
     };
-    ownership::end(app, &mut change, &owned, NoticeKind::Released).await?;
+    ownership::end(app, &mut change, &owned, NoticeKind::Released, By::Owner).await?;
     change.commit(app).await?;
-    tracing::info!(event = "device_released", by = "owner");
     Ok(true)
 }
 
@@ -121,9 +121,8 @@ pub async fn undo_claim(app: &App, session: &Session, id: &str) -> Result<bool, 
     let mut change = Change::begin(app).await?;
     let owned = ownerships::of_user_by_id(change.conn(), session.user, id).await?;
     let Some(owned) = owned.filter(|owned| app.clock.now() - owned.since < UNDO) else { return Ok(false) };
-    ownership::end(app, &mut change, &owned, NoticeKind::ClaimUndone).await?;
+    ownership::end(app, &mut change, &owned, NoticeKind::ClaimUndone, By::Owner).await?;
     change.commit(app).await?;
-    tracing::info!(event = "claim_undone");
     Ok(true)
 }
 
@@ -137,7 +136,7 @@ pub async fn log_out_elsewhere(app: &App, session: &Session) -> Result<(), Refus
     let kind = NoticeKind::LoggedOutElsewhere.name();
     notices::insert(&mut tx, session.user, app.clock.now(), kind, "").await?;
     tx.commit().await?;
-    tracing::info!(event = "logged_out_elsewhere");
+    Audit::OwnerSignedOutElsewhere.record();
     Ok(())
 }
 

@@ -1,26 +1,27 @@
 //! The authorization endpoint (RFC 6749 §4.1, PKCE with S256 only, RFC 9207 `iss`, RFC 9396 details): judging an app's
 //! request, and turning the owner's choice into a grant and a code.
 
+mod wish;
+
 use std::collections::BTreeMap;
 
-use oauth_wire::{
-    Action, AuthorizationDetail, AuthorizationRequest, Channel, Direction, OAuthErrorCode, Scope, ScopeToken,
-    View,
-};
+use oauth_wire::{Channel, Direction, OAuthErrorCode, Scope, ScopeToken, View};
 use service::secret;
-use url::{Host, Url};
+use url::Url;
 
 use crate::flows::change::Change;
 use crate::flows::claim::{home_gateway, is_challenge};
 use crate::flows::details::Asked;
 use crate::flows::exactness::Exactness;
 use crate::flows::login::Session;
-use crate::flows::{Refusal, account, details, registration};
+use crate::flows::{Refusal, account, details, pushed, registration};
 use crate::keys::Purpose;
 use crate::state::App;
 use crate::store::clients::{self, Client};
 use crate::store::grants::{self, Chosen, Grant};
-use crate::store::{ownerships, tokens};
+use crate::store::{ownerships, requests, tokens};
+
+pub(crate) use wish::Wish;
 
 /// A request that may be put before the owner.
 #[derive(Debug, Clone)]
@@ -33,8 +34,8 @@ pub struct ConsentRequest {
     pub app_host: String,
     /// It was registered with a token.
     pub verified: bool,
-    /// Where the answer goes.
-    pub redirect_uri: Url,
+    /// How the app hears of the decision.
+    pub back: Back,
     /// It asks for readings.
     pub wants_read: bool,
     /// It asks to send commands.
@@ -43,10 +44,82 @@ pub struct ConsentRequest {
     pub wanted_channels: Option<Vec<String>>,
     /// How exactly it asks to see them.
     pub wanted_exactness: Exactness,
-    sent_redirect_uri: String,
-    state: Option<String>,
-    challenge: String,
     resource: Option<String>,
+}
+
+/// How the app hears of the owner's decision.
+#[derive(Debug, Clone)]
+pub enum Back {
+    /// By a redirect of the owner's browser (RFC 6749 §4.1.2).
+    Redirect {
+        /// Where to.
+        redirect_uri: Url,
+        /// The same as it was sent, which the code is bound to.
+        sent: String,
+        /// The app's own value.
+        state: Option<String>,
+        /// RFC 7636 §4.2.
+        challenge: String,
+        /// The hash under which the request was pushed, if it was.
+        pushed: Option<Vec<u8>>,
+    },
+    /// By its own polls (RFC 8628 §3.4).
+    Device {
+        /// Number of the device authorization.
+        id: i64,
+        /// Keyed hash of the device_code.
+        code: Vec<u8>,
+        /// What the app shows, without the dash.
+        user_code: String,
+    },
+}
+
+impl ConsentRequest {
+    pub(crate) fn new(client: Client, wish: Wish, back: Back) -> Self {
+        Self {
+            app_host: match &back {
+                Back::Redirect { redirect_uri, .. } => account::host_of(redirect_uri).unwrap_or_default(),
+                Back::Device { .. } => account::app_host(&client).unwrap_or_default(),
+            },
+            app_name: client.name,
+            verified: client.registrar.is_some(),
+            wants_read: wish.wants_read,
+            wants_command: wish.wants_command,
+            wanted_channels: wish.channels,
+            wanted_exactness: wish.exactness,
+            resource: wish.resource,
+            client_id: client.client_id,
+            back,
+        }
+    }
+}
+
+/// The parameters of a request.
+#[derive(Clone, Copy)]
+struct Parameters<'a>(&'a [(String, String)]);
+
+impl<'a> Parameters<'a> {
+    /// The one value of this name; an empty one counts as absent.
+    fn only(self, name: &str) -> Result<Option<&'a str>, ()> {
+        let mut values = self.0.iter().filter(|(key, value)| key == name && !value.is_empty());
+        match (values.next(), values.next()) {
+            (first, None) => Ok(first.map(|(_, value)| value.as_str())),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Why a request is refused, before it is decided how that is told.
+pub(crate) enum Fault {
+    /// Nobody may be redirected.
+    Page(PageError),
+    /// The app may know.
+    Told {
+        redirect_uri: Url,
+        state: Option<String>,
+        code: OAuthErrorCode,
+        why: &'static str,
+    },
 }
 
 /// Why there is nothing to put before the owner.
@@ -79,8 +152,10 @@ pub enum PageError {
     UnknownClient,
     /// The redirect URI is missing or not one that was registered.
     RedirectUri,
-    /// `client_id`, `redirect_uri` or `state` twice.
+    /// `client_id`, `redirect_uri`, `request_uri` or `state` twice.
     Duplicate,
+    /// The pushed request is unknown, decided or expired.
+    RequestUri,
 }
 
 impl ConsentRequest {
@@ -140,41 +215,80 @@ pub struct OwnedDevice {
     pub channels: Vec<Channel>,
 }
 
-/// Judges the parameters of an authorization request. Works before anybody is logged in.
+/// Judges the parameters of an authorization request, pushed before (RFC 9126 §4) or not. Works before anybody is logged in.
 ///
 /// # Errors
 /// See [`AuthorizeError`].
 pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<ConsentRequest, AuthorizeError> {
-    let only = |name: &str| -> Result<Option<&str>, ()> {
-        let mut values = parameters.iter().filter(|(key, value)| key == name && !value.is_empty());
-        match (values.next(), values.next()) {
-            (first, None) => Ok(first.map(|(_, value)| value.as_str())),
-            _ => Err(()),
-        }
-    };
-    let vital = |name: &str| only(name).map_err(|()| AuthorizeError::Page(PageError::Duplicate));
+    let vital =
+        |name| Parameters(parameters).only(name).map_err(|()| AuthorizeError::Page(PageError::Duplicate));
     let client_id = vital("client_id")?.ok_or(AuthorizeError::Page(PageError::UnknownClient))?;
     let client = clients::get(&mut *app.store.read().await?, client_id)
         .await?
-        .filter(|client| !client.is_device() && !client.disabled)
         .ok_or(AuthorizeError::Page(PageError::UnknownClient))?;
-    let sent_redirect_uri = vital("redirect_uri")?.ok_or(AuthorizeError::Page(PageError::RedirectUri))?;
-    let redirect_uri = registered_redirect(&client, sent_redirect_uri)
-        .ok_or(AuthorizeError::Page(PageError::RedirectUri))?;
-    let state = vital("state")?;
-
-    let error = |code: OAuthErrorCode, why: &str| {
-        let answer = [("error", code.as_str()), ("error_description", why)];
-        AuthorizeError::Redirect(answer_url(app, &redirect_uri, state, &answer))
+    let told = |fault| match fault {
+        Fault::Page(error) => AuthorizeError::Page(error),
+        Fault::Told { redirect_uri, state, code, why } => {
+            let answer = [("error", code.as_str()), ("error_description", why)];
+            AuthorizeError::Redirect(answer_url(app, &redirect_uri, state.as_deref(), &answer))
+        }
     };
-    let one = |name: &str| {
-        only(name).map_err(|()| error(OAuthErrorCode::InvalidRequest, "a parameter stands twice"))
-    };
+    if let Some(uri) = vital("request_uri")?.filter(|uri| pushed::is_handle(uri)) {
+        let found = pushed::find(app, client_id, uri).await?;
+        let (handle, parameters) = found.ok_or(AuthorizeError::Page(PageError::RequestUri))?;
+        let mut request = judge(app, client, &parameters).map_err(told)?;
+        if let Back::Redirect { pushed, .. } = &mut request.back {
+            *pushed = Some(handle);
+        }
+        return Ok(request);
+    }
+    let metadata = registration::metadata_of(&client);
+    let only_pushed = metadata.and_then(|metadata| metadata.require_pushed_authorization_requests);
+    let request = judge(app, client, parameters).map_err(told)?;
+    match &request.back {
+        Back::Redirect { redirect_uri, state, .. } if only_pushed == Some(true) => Err(told(Fault::Told {
+            redirect_uri: redirect_uri.clone(),
+            state: state.clone(),
+            code: OAuthErrorCode::InvalidRequest,
+            why: "this app pushes its requests (RFC 9126)",
+        })),
+        _ => Ok(request),
+    }
+}
 
+/// Judges what `client` asks for by these parameters, however they came here.
+pub(crate) fn judge(
+    app: &App,
+    client: Client,
+    parameters: &[(String, String)],
+) -> Result<ConsentRequest, Fault> {
+    let parameters = Parameters(parameters);
+    if client.is_device() || client.disabled {
+        return Err(Fault::Page(PageError::UnknownClient));
+    }
+    let vital = |name| parameters.only(name).map_err(|()| Fault::Page(PageError::Duplicate));
+    let sent = vital("redirect_uri")?.ok_or(Fault::Page(PageError::RedirectUri))?;
+    let redirect_uri = registered_redirect(&client, sent).ok_or(Fault::Page(PageError::RedirectUri))?;
+    let state = vital("state")?.map(str::to_owned);
+    let error = |code: OAuthErrorCode, why: &'static str| Fault::Told {
+        redirect_uri: redirect_uri.clone(),
+        state: state.clone(),
+        code,
+        why,
+    };
+    let one = |name| {
+        parameters.only(name).map_err(|()| error(OAuthErrorCode::InvalidRequest, "a parameter stands twice"))
+    };
     match one("response_type")? {
         Some("code") => {}
         Some(_) => return Err(error(OAuthErrorCode::UnsupportedResponseType, "only code is supported")),
         None => return Err(error(OAuthErrorCode::InvalidRequest, "response_type is missing")),
+    }
+    if registration::metadata_of(&client).is_none_or(|metadata| !metadata.allows("authorization_code")) {
+        return Err(error(OAuthErrorCode::UnauthorizedClient, "the client is not registered for this grant"));
+    }
+    if !matches!(one("response_mode")?, None | Some("query")) {
+        return Err(error(OAuthErrorCode::InvalidRequest, "the only response_mode is query"));
     }
     let challenge = one("code_challenge")?.ok_or_else(|| {
         error(OAuthErrorCode::InvalidRequest, "PKCE is required: code_challenge is missing")
@@ -182,53 +296,19 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
     if one("code_challenge_method")? != Some("S256") || !is_challenge(challenge) {
         return Err(error(OAuthErrorCode::InvalidRequest, "code_challenge_method must be S256"));
     }
-    let resource = one("resource")?;
-    if let Some(resource) = resource
-        && !app.gateways.iter().any(|gateway| gateway.resource == resource)
-    {
-        return Err(error(OAuthErrorCode::InvalidTarget, "no such resource"));
-    }
     if one("request")?.is_some() || one("request_uri")?.is_some() {
         return Err(error(OAuthErrorCode::InvalidRequest, "request objects are not supported"));
     }
-    let scope = match one("scope")? {
-        None => Scope::APP,
-        Some(text) => text
-            .parse::<Scope>()
-            .ok()
-            .filter(|scope| Scope::APP.includes(*scope) && !scope.is_empty())
-            .ok_or_else(|| {
-                error(OAuthErrorCode::InvalidScope, "data:subscribe and command:publish are for apps")
-            })?,
-    };
-    let wanted = match one("authorization_details")? {
-        None => Wanted { actions: None, channels: None, exactness: Exactness::default() },
-        Some(text) => wanted(text).map_err(|why| error(OAuthErrorCode::InvalidAuthorizationDetails, why))?,
-    };
-    let asks = |action: Action| wanted.actions.as_ref().is_none_or(|actions| actions.contains(&action));
-    let wants_read = scope.contains(ScopeToken::DataSubscribe) && asks(Action::Read);
-    let wants_command = scope.contains(ScopeToken::CommandPublish) && asks(Action::Command);
-    if !wants_read && !wants_command {
-        return Err(error(
-            OAuthErrorCode::InvalidScope,
-            "scope and authorization_details have nothing in common",
-        ));
-    }
-    Ok(ConsentRequest {
-        app_name: client.name.clone(),
-        app_host: account::host_of(&redirect_uri).unwrap_or_default(),
-        verified: client.registrar.is_some(),
-        wants_read,
-        wants_command,
-        wanted_channels: wanted.channels,
-        wanted_exactness: wanted.exactness,
-        sent_redirect_uri: sent_redirect_uri.to_owned(),
-        state: state.map(str::to_owned),
-        challenge: challenge.to_owned(),
-        resource: resource.map(str::to_owned),
-        client_id: client.client_id,
-        redirect_uri,
-    })
+    let wish = wish(app, parameters.0).map_err(|(code, why)| error(code, why))?;
+    let (sent, challenge) = (sent.to_owned(), challenge.to_owned());
+    let back = Back::Redirect { redirect_uri: redirect_uri.clone(), sent, state: state.clone(), challenge, pushed: None };
+    Ok(ConsentRequest::new(client, wish, back))
+}
+
+/// Judges scope, resource and authorization details.
+pub(crate) fn wish(app: &App, parameters: &[(String, String)]) -> Result<Wish, (OAuthErrorCode, &'static str)> {
+    let is_resource = |asked: &str| app.gateways.iter().any(|gateway| gateway.resource == asked);
+    wish::wish(Parameters(parameters), is_resource)
 }
 
 /// The devices that this owner can choose from.
@@ -259,6 +339,47 @@ pub async fn allow(
     request: &ConsentRequest,
     choice: Choice,
 ) -> Result<Url, AuthorizeError> {
+    let Back::Redirect { redirect_uri, sent, state, challenge, pushed } = &request.back else {
+        return Err(AuthorizeError::Page(PageError::RedirectUri));
+    };
+    let mut change = Change::begin(app).await?;
+    if let Some(handle) = pushed
+        && !requests::spend(change.conn(), handle).await?
+    {
+        return Err(AuthorizeError::Page(PageError::RequestUri));
+    }
+    let grant = match grant(app, &mut change, session, request, choice).await? {
+        Ok(grant) => grant,
+        Err(code) => {
+            let answer = [("error", code.as_str())];
+            return Err(AuthorizeError::Redirect(answer_url(app, redirect_uri, state.as_deref(), &answer)));
+        }
+    };
+    let code = secret::random_token::<32>();
+    let handle = app.keys.mac(Purpose::Token, &[code.as_bytes()]);
+    let node = tokens::NewNode {
+        grant_id: grant,
+        parent: None,
+        state: "current",
+        handle: handle.as_bytes(),
+        access: None,
+        challenge: Some(challenge),
+        redirect_uri: Some(sent),
+        expires_at: app.clock.now() + app.config.lifetimes.authorization_code,
+    };
+    tokens::insert(change.conn(), &node).await?;
+    change.commit(app).await?;
+    Ok(answer_url(app, redirect_uri, state.as_deref(), &[("code", &code)]))
+}
+
+/// Makes the grant that a choice comes to, pending until the app has its first tokens; or says why it makes none.
+pub(crate) async fn grant(
+    app: &App,
+    change: &mut Change,
+    session: &Session,
+    request: &ConsentRequest,
+    choice: Choice,
+) -> Result<Result<i64, OAuthErrorCode>, Refusal> {
     let now = app.clock.now();
     let mut scope = Scope::EMPTY;
     if choice.read && request.wants_read {
@@ -269,16 +390,13 @@ pub async fn allow(
     }
     let nothing = scope.is_empty() || (choice.devices.is_empty() && !choice.future);
     if nothing || choice.until.is_some_and(|until| until <= now) {
-        return Err(AuthorizeError::Redirect(decline(app, request)));
+        return Ok(Err(OAuthErrorCode::AccessDenied));
     }
-    let mut change = Change::begin(app).await?;
-    let gateway = home_gateway(app, &mut change, session.user).await?;
+    let gateway = home_gateway(app, change, session.user).await?;
     let wanted = request.resource.as_deref();
     if wanted.is_some_and(|wanted| app.gateway(&gateway).is_none_or(|home| home.resource != wanted)) {
         // The owner's devices are at another gateway (RFC 8707 §2).
-        let answer = [("error", OAuthErrorCode::InvalidTarget.as_str())];
-        let url = answer_url(app, &request.redirect_uri, request.state.as_deref(), &answer);
-        return Err(AuthorizeError::Redirect(url));
+        return Ok(Err(OAuthErrorCode::InvalidTarget));
     }
     let grant = Grant {
         id: 0,
@@ -301,27 +419,13 @@ pub async fn allow(
     let grant = grants::insert(change.conn(), &grant).await?;
     for chosen in &choice.devices {
         let owned = ownerships::of_user_by_id(change.conn(), session.user, &chosen.id).await?;
-        let Some(owned) = owned else { return Err(AuthorizeError::Redirect(decline(app, request))) };
+        let Some(owned) = owned else { return Ok(Err(OAuthErrorCode::AccessDenied)) };
         let channels = clients::channels(change.conn(), &owned.device).await?.unwrap_or_default();
         let chosen = stored(&request.asked(), chosen, &details::channels(&channels));
         let reference = secret::random_token::<16>();
         grants::add_device(change.conn(), grant, &owned.device, &reference, &chosen).await?;
     }
-    let code = secret::random_token::<32>();
-    let handle = app.keys.mac(Purpose::Token, &[code.as_bytes()]);
-    let node = tokens::NewNode {
-        grant_id: grant,
-        parent: None,
-        state: "current",
-        handle: handle.as_bytes(),
-        access: None,
-        challenge: Some(&request.challenge),
-        redirect_uri: Some(&request.sent_redirect_uri),
-        expires_at: now + app.config.lifetimes.authorization_code,
-    };
-    tokens::insert(change.conn(), &node).await?;
-    change.commit(app).await?;
-    Ok(answer_url(app, &request.redirect_uri, request.state.as_deref(), &[("code", &code)]))
+    Ok(Ok(grant))
 }
 
 /// A choice as it is stored, for a device with these channels.
@@ -343,10 +447,21 @@ pub(crate) fn stored(asked: &Asked, chosen: &ChosenDevice, channels: &[Channel])
     }
 }
 
-/// The owner declines: the redirect that tells the app.
-pub fn decline(app: &App, request: &ConsentRequest) -> Url {
+/// The owner declines: the redirect that tells the app. A pushed request is spent by it.
+///
+/// # Errors
+/// See [`AuthorizeError`].
+pub async fn decline(app: &App, request: &ConsentRequest) -> Result<Url, AuthorizeError> {
+    let Back::Redirect { redirect_uri, state, pushed, .. } = &request.back else {
+        return Err(AuthorizeError::Page(PageError::RedirectUri));
+    };
+    if let Some(handle) = pushed {
+        let mut tx = app.store.write_beside().await?;
+        requests::spend(&mut tx, handle).await?;
+        tx.commit().await?;
+    }
     let answer = [("error", OAuthErrorCode::AccessDenied.as_str())];
-    answer_url(app, &request.redirect_uri, request.state.as_deref(), &answer)
+    Ok(answer_url(app, redirect_uri, state.as_deref(), &answer))
 }
 
 fn answer_url(app: &App, redirect_uri: &Url, state: Option<&str>, answer: &[(&str, &str)]) -> Url {
@@ -387,99 +502,6 @@ fn loopback_parts(uri: &str) -> Option<(&str, &str)> {
     matches!(host, "127.0.0.1" | "[::1]").then_some((host, tail))
 }
 
-/// True for hosts that only this machine answers for.
-pub(crate) fn is_local(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    }
-}
-
-struct Wanted {
-    actions: Option<Vec<Action>>,
-    channels: Option<Vec<String>>,
-    exactness: Exactness,
-}
-
-/// What `authorization_details` asks for, all objects together.
-fn wanted(text: &str) -> Result<Wanted, &'static str> {
-    if text.len() > 16 * 1024 {
-        return Err("too long");
-    }
-    let objects: Vec<AuthorizationRequest> = serde_json::from_str(text)
-        .map_err(|_| "not an array of mqtt objects with actions, channels, view")?;
-    let mut wanted = Wanted {
-        actions: Some(Vec::new()),
-        channels: Some(Vec::new()),
-        exactness: wanted_exactness(&objects),
-    };
-    if objects.is_empty() {
-        return Err("an empty array asks for nothing");
-    }
-    for object in objects {
-        if object.kind != AuthorizationDetail::TYPE {
-            return Err("the only type is mqtt");
-        }
-        let known = |action: &Action| matches!(action, Action::Read | Action::Command);
-        if object.actions.as_ref().is_some_and(|actions| !actions.iter().all(known)) {
-            return Err("actions are read and command");
-        }
-        let valid = |channels: &Vec<String>| channels.iter().all(|name| Channel::is_valid_name(name));
-        if object.channels.as_ref().is_some_and(|channels| channels.len() > 64 || !valid(channels)) {
-            return Err("not channel names");
-        }
-        wanted.actions = both(wanted.actions, object.actions);
-        wanted.channels = both(wanted.channels, object.channels);
-    }
-    Ok(wanted)
-}
-
-/// How exactly all objects together ask to see channels: the first that names a channel speaks for it, the first that names
-/// none for the others.
-fn wanted_exactness(objects: &[AuthorizationRequest]) -> Exactness {
-    let reading = |object: &&AuthorizationRequest| {
-        object.actions.as_ref().is_none_or(|actions| actions.contains(&Action::Read))
-    };
-    let mut exactness = Exactness::default();
-    let mut spoken_for_others = false;
-    for object in objects.iter().filter(reading) {
-        let view = object.view.clone().unwrap_or_default();
-        match &object.channels {
-            Some(names) => {
-                for name in names {
-                    exactness.views.entry(name.clone()).or_insert_with(|| view.clone());
-                }
-            }
-            None if !spoken_for_others => {
-                exactness.view = view;
-                spoken_for_others = true;
-            }
-            None => {}
-        }
-    }
-    // All alike: then it is said of all.
-    let mut views = exactness.views.values();
-    if let Some(first) = views.next()
-        && views.all(|view| view == first)
-        && (!spoken_for_others || exactness.view == *first)
-    {
-        return Exactness::all(first.clone());
-    }
-    exactness
-}
-
-/// Lists that are asked for together; one without a bound makes the whole unbounded.
-fn both<T: PartialEq>(known: Option<Vec<T>>, more: Option<Vec<T>>) -> Option<Vec<T>> {
-    let (mut known, more) = (known?, more?);
-    for item in more {
-        if !known.contains(&item) {
-            known.push(item);
-        }
-    }
-    Some(known)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,49 +520,5 @@ mod tests {
         ] {
             assert!(!same_but_port(known, sent), "{known} {sent}");
         }
-    }
-
-    #[test]
-    fn details_are_taken_together_and_strictly() {
-        let some = wanted(r#"[{"type":"mqtt","actions":["read"],"channels":["a"]},{"type":"mqtt","actions":["command"],"channels":["b"]}]"#)
-            .unwrap();
-        assert_eq!(some.actions, Some(vec![Action::Read, Action::Command]));
-        assert_eq!(some.channels, Some(vec!["a".into(), "b".into()]));
-        assert_eq!(wanted(r#"[{"type":"mqtt"}]"#).unwrap().channels, None);
-        assert_eq!(wanted(r#"[{"type":"mqtt"}]"#).unwrap().exactness, Exactness::default());
-        for bad in [
-            "",
-            "[]",
-            "{}",
-            r#"[{"type":"other"}]"#,
-            r#"[{"type":"mqtt","actions":["publish"]}]"#,
-            r##"[{"type":"mqtt","channels":["#"]}]"##,
-            r#"[{"type":"mqtt","identifier":"somebody-else"}]"#,
-            r#"[{"type":"mqtt","view":{"kind":"blurred"}}]"#,
-            r#"[{"type":"mqtt","view":{"kind":"summary","window_s":61}}]"#,
-            r#"[{"type":"mqtt","view":{"kind":"filter"}}]"#,
-            r#"[{"type":"mqtt","view":"raw"}]"#,
-        ] {
-            assert!(wanted(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_first_object_that_names_a_channel_says_how_exactly_it_is_seen() {
-        let exactness = |text: &str| wanted(text).unwrap().exactness;
-        let rare = r#"{"kind":"filter","interval_s":60}"#;
-        let view: View = serde_json::from_str(rare).unwrap();
-        let alike = exactness(&format!(r#"[{{"type":"mqtt","channels":["a","b"],"view":{rare}}}]"#));
-        assert_eq!(alike, Exactness::all(view.clone()));
-        let apart = exactness(&format!(
-            r#"[{{"type":"mqtt","channels":["a"],"view":{rare}}},{{"type":"mqtt","channels":["a","b"]}},
-                {{"type":"mqtt","actions":["command"],"view":{rare}}}]"#
-        ));
-        assert_eq!(apart.views["a"], view);
-        assert!(apart.views["b"].is_raw() && apart.view.is_raw());
-        let others =
-            exactness(&format!(r#"[{{"type":"mqtt","view":{rare}}},{{"type":"mqtt","channels":["a"]}}]"#));
-        assert!(others.views["a"].is_raw());
-        assert_eq!(others.view, view);
     }
 }

@@ -3,6 +3,7 @@
 
 use oauth_wire::EventKind;
 
+use crate::audit::Audit;
 use crate::flows::Refusal;
 use crate::peers;
 use crate::state::App;
@@ -13,12 +14,13 @@ pub(crate) struct Change {
     tx: Tx,
     seq: Option<i64>,
     claims: bool,
+    audit: Vec<Audit>,
 }
 
 impl Change {
     /// Begins a write.
     pub(crate) async fn begin(app: &App) -> Result<Self, Refusal> {
-        Ok(Self { tx: app.store.write().await?, seq: None, claims: false })
+        Ok(Self { tx: app.store.write().await?, seq: None, claims: false, audit: Vec::new() })
     }
 
     /// Begins a write that concerns one grant and its tokens. Others of its kind may run beside it, on other grants; not so one
@@ -29,12 +31,17 @@ impl Change {
         }
         let mut tx = app.store.write_beside().await?;
         grants::lock(&mut tx, grant.id).await?;
-        Ok(Self { tx, seq: None, claims: false })
+        Ok(Self { tx, seq: None, claims: false, audit: Vec::new() })
     }
 
     /// The connection for the stores' functions.
     pub(crate) fn conn(&mut self) -> &mut Conn {
         &mut self.tx
+    }
+
+    /// A security event; it is logged once it is committed.
+    pub(crate) fn note(&mut self, event: Audit) {
+        self.audit.push(event);
     }
 
     /// A claim's state changes: pages that wait will look again.
@@ -93,6 +100,7 @@ impl Change {
             }
         }
         self.tx.commit().await?;
+        self.audit.into_iter().for_each(Audit::record);
         if let Some(seq) = self.seq {
             app.raise_events(seq);
         }

@@ -13,6 +13,7 @@ use oauth_wire::{Channel, OAuthErrorCode, Scope};
 use service::secret;
 use zeroize::Zeroizing;
 
+use crate::audit::{Audit, By};
 use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
 use crate::flows::login::Session;
@@ -124,7 +125,7 @@ pub async fn open_window(
     if press && claims::others_waiting(change.conn(), client_id, 0, now).await? > 1 {
         claims::forget_waiting(change.conn(), client_id).await?;
         change.commit(app).await?;
-        tracing::warn!(event = "claim_contested");
+        Audit::ClaimContested { client: client_id.to_owned() }.record();
         return refuse(OAuthErrorCode::AccessDenied, "several logins wait for this device");
     }
     let expires_in = app.config.lifetimes.claim_window;
@@ -191,12 +192,12 @@ pub async fn confirm(app: &App, session: &Session, code: &str, typed: &str) -> R
     match judged {
         Judged::NoMatch => Ok(Attempt::NoMatch),
         Judged::Exhausted(claim) => {
-            tracing::warn!(event = "claim_window_exhausted");
+            Audit::ClaimExhausted { client: claim.device.clone() }.record();
             peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
             Ok(Attempt::NoMatch)
         }
         Judged::Contested(claim) => {
-            tracing::warn!(event = "claim_contested");
+            Audit::ClaimContested { client: claim.device.clone() }.record();
             peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
             Ok(Attempt::Contested)
         }
@@ -495,8 +496,7 @@ pub async fn done(app: &App, client_id: &str) -> Result<(), Refusal> {
 pub async fn reset(app: &App, client_id: &str) -> Result<(), Refusal> {
     let mut change = Change::begin(app).await?;
     if let Some(owned) = ownerships::of_device(change.conn(), client_id).await? {
-        ownership::end(app, &mut change, &owned, NoticeKind::Released).await?;
-        tracing::info!(event = "device_released", by = "device");
+        ownership::end(app, &mut change, &owned, NoticeKind::Released, By::Client).await?;
     } else if let Some(claim) = claims::alive(change.conn(), client_id).await? {
         ownership::roll_back(app, &mut change, &claim, "gone").await?;
     }

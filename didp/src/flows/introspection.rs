@@ -4,6 +4,7 @@ use oauth_wire::{ActiveToken, Event, EventKind, GrantEntry, GrantList, Introspec
 use service::secret;
 
 use crate::flows::change::{self, Change};
+use crate::flows::clients::assertion::Assertion;
 use crate::flows::details::{self, Audience};
 use crate::flows::{Refusal, token};
 use crate::keys::Purpose;
@@ -20,6 +21,22 @@ pub fn gateway<'a>(app: &'a App, client_id: &str, secret: &str) -> Option<&'a Ga
     app.gateways.iter().fold(None, |found, gateway| {
         if gateway.accepts(secret) && gateway.client_id == client_id { Some(gateway) } else { found }
     })
+}
+
+/// The gateway that an assertion proves (RFC 7523 §2.2), or why it proves none.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn gateway_by_assertion<'a>(
+    app: &'a App,
+    assertion: &str,
+) -> Result<Result<&'a Gateway, &'static str>, Refusal> {
+    let assertion = match Assertion::parse(assertion) {
+        Ok(assertion) => assertion,
+        Err(why) => return Ok(Err(why)),
+    };
+    let Some(gateway) = app.gateway(assertion.client_id()) else { return Ok(Err("unknown gateway")) };
+    Ok(crate::flows::clients::once(app, &assertion, &gateway.keys).await?.map(|()| gateway))
 }
 
 /// Judges a token for the gateway that asks. A fresh token that is accepted is thereby used (see [`token`]).

@@ -3,9 +3,10 @@
 use service::secret;
 
 use crate::flows::Refusal;
-use crate::keys::Purpose;
+use crate::flows::account::NoticeKind;
+use crate::keys::{Mac, Purpose};
 use crate::state::App;
-use crate::store::{sessions, users};
+use crate::store::{notices, sessions, users};
 
 /// A browser session of an owner who is logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,7 @@ pub struct Session {
 /// # Errors
 /// The store cannot answer.
 pub async fn sign_in(app: &App, issuer: &str, subject: &str) -> Result<String, Refusal> {
-    let parts: [&[u8]; 3] = [issuer.as_bytes(), &[0], subject.as_bytes()];
-    let candidates = app.keys.candidates(Purpose::User, &parts);
+    let candidates = user_keys(app, issuer, subject);
     let newest = &candidates[0];
     let now = app.clock.now();
     let mut tx = app.store.write().await?;
@@ -48,6 +48,95 @@ pub async fn sign_in(app: &App, issuer: &str, subject: &str) -> Result<String, R
     sessions::insert(&mut tx, hash.as_bytes(), user, idle, last).await?;
     tx.commit().await?;
     Ok(token)
+}
+
+/// What came of another login for an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It is the owner's, or is not any more, as asked.
+    Done,
+    /// It was so before.
+    Already,
+    /// It is another owner's here. Two owners are not made one: their apps and gateways would learn of it.
+    Anothers,
+    /// It is the only one, without which nobody could log in.
+    Last,
+    /// There are as many as there may be.
+    Full,
+}
+
+/// Logins that one owner may have.
+const MOST_LOGINS: i64 = 8;
+
+/// Lets the owner of `session` log in as this person as well, whom people know as `provider`'s. Whoever calls this has seen both: the session, and the provider's
+/// word for the person, in the same browser.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn link(
+    app: &App,
+    session: &Session,
+    issuer: &str,
+    subject: &str,
+    provider: &str,
+) -> Result<Linked, Refusal> {
+    let candidates = user_keys(app, issuer, subject);
+    let mut tx = app.store.write().await?;
+    for candidate in &candidates {
+        if let Some(user) = users::by_key(&mut tx, candidate.as_bytes()).await? {
+            return Ok(if user == session.user { Linked::Already } else { Linked::Anothers });
+        }
+    }
+    if users::identities(&mut tx, session.user).await? >= MOST_LOGINS {
+        return Ok(Linked::Full);
+    }
+    users::add_identity(&mut tx, candidates[0].as_bytes(), session.user).await?;
+    let kind = NoticeKind::LoginAdded.name();
+    notices::insert(&mut tx, session.user, app.clock.now(), kind, provider).await?;
+    tx.commit().await?;
+    Ok(Linked::Done)
+}
+
+/// Takes the way to log in as this person away from the owner of `session`, unless it is the last one.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn unlink(
+    app: &App,
+    session: &Session,
+    issuer: &str,
+    subject: &str,
+    provider: &str,
+) -> Result<Linked, Refusal> {
+    let mut tx = app.store.write().await?;
+    for candidate in user_keys(app, issuer, subject) {
+        match users::by_key(&mut tx, candidate.as_bytes()).await? {
+            None => {}
+            Some(user) if user != session.user => return Ok(Linked::Anothers),
+            Some(_) if users::identities(&mut tx, session.user).await? <= 1 => return Ok(Linked::Last),
+            Some(_) => {
+                users::drop_identity(&mut tx, candidate.as_bytes()).await?;
+                let kind = NoticeKind::LoginRemoved.name();
+                notices::insert(&mut tx, session.user, app.clock.now(), kind, provider).await?;
+                tx.commit().await?;
+                return Ok(Linked::Done);
+            }
+        }
+    }
+    Ok(Linked::Already)
+}
+
+/// How many ways to log in the owner has.
+///
+/// # Errors
+/// The store cannot answer.
+pub async fn logins(app: &App, session: &Session) -> Result<i64, Refusal> {
+    Ok(users::identities(&mut *app.store.read().await?, session.user).await?)
+}
+
+/// The hashes under which a person may be known, the newest key's first.
+fn user_keys(app: &App, issuer: &str, subject: &str) -> Vec<Mac> {
+    app.keys.candidates(Purpose::User, &[issuer.as_bytes(), &[0], subject.as_bytes()])
 }
 
 /// The session of this token, if it is alive; using it keeps it alive, up to its last end.

@@ -2,6 +2,7 @@
 
 use service::secret;
 
+use crate::audit::{Audit, By};
 use crate::flows::Refusal;
 use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
@@ -44,7 +45,7 @@ pub(crate) async fn complete(app: &App, change: &mut Change, device: &str) -> Re
     for gateway in gateways {
         change.changed(owned.user_id, &gateway, now).await?;
     }
-    tracing::info!(event = "claim_complete");
+    change.note(Audit::DeviceClaimed { client: device.to_owned() });
     Ok(())
 }
 
@@ -78,6 +79,7 @@ pub(crate) async fn end(
     change: &mut Change,
     owned: &Ownership,
     why: NoticeKind,
+    by: By,
 ) -> Result<(), Refusal> {
     let now = app.clock.now();
     if let Some(claim) = claims::alive(change.conn(), &owned.device).await? {
@@ -93,6 +95,7 @@ pub(crate) async fn end(
     }
     if owned.state != "pending" {
         notice(change, owned, why, now).await?;
+        change.note(Audit::DeviceReleased { client: owned.device.clone(), by });
     }
     ownerships::delete(change.conn(), &owned.device).await?;
     gateways.dedup();
@@ -107,7 +110,7 @@ pub(crate) async fn suspend(
     app: &App,
     change: &mut Change,
     grant: &grants::Grant,
-    why: NoticeKind,
+    by: By,
 ) -> Result<(), Refusal> {
     let now = app.clock.now();
     change.end_grant(grant, now).await?;
@@ -117,7 +120,9 @@ pub(crate) async fn suspend(
     }
     if owned.state == "active" {
         ownerships::set_state(change.conn(), &owned.device, "suspended").await?;
-        notice(change, &owned, why, now).await?;
+        let kind = if by == By::Replay { NoticeKind::TheftAlarm } else { NoticeKind::DeviceSuspended };
+        notice(change, &owned, kind, now).await?;
+        change.note(Audit::DeviceSuspended { client: owned.device, by });
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use service::secret::{self, Key};
 use zeroize::Zeroizing;
 
+use crate::audit::Audit;
 use crate::flows::{Refusal, refuse};
 use crate::keys::{Mac, Purpose};
 use crate::state::{App, MqttEndpoint, RegistrarToken};
@@ -34,7 +35,7 @@ pub struct Registered {
     /// 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_secret_expires_at: Option<i64>,
-    /// For [`read`], [`update`] and [`delete`]; absent when the registration is only read.
+    /// For [`read`], [`update`] and [`delete`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_access_token: Option<String>,
     /// Where those are.
@@ -124,10 +125,14 @@ pub async fn register(
     };
     let id = registrar.map(|registrar| registrar.id.as_str());
     if fresh > 0 && clients::count(&mut tx, id, fresh).await? > quota {
+        Audit::RegistrationRefused { registrar: id.map(str::to_owned), why }.record();
         return refuse(OAuthErrorCode::AccessDenied, why);
     }
     tx.commit().await?;
-    tracing::info!(event = "clients_registered", count = fresh);
+    if fresh > 0 {
+        let registrar = registrar.map(|registrar| registrar.id.clone());
+        Audit::ClientsRegistered { registrar, count: fresh }.record();
+    }
     Ok(answers)
 }
 
@@ -143,7 +148,7 @@ pub async fn read(app: &App, client_id: &str, token: &str) -> Result<Registered,
         clients::rewrap_registration_token(&mut tx, client_id, newest.as_bytes()).await?;
         tx.commit().await?;
     }
-    registered(app, &client)
+    registered(app, &client, token)
 }
 
 /// Replaces the metadata (RFC 7592 §2.2). What kind of client it is, and how it authenticates, cannot change.
@@ -156,7 +161,16 @@ pub async fn update(
     client_id: &str,
     token: &str,
     metadata: Metadata,
+    client_secret: Option<&str>,
 ) -> Result<Registered, Refusal> {
+    if let Some(secret) = client_secret {
+        // RFC 7592 §2.2: it may be repeated, but not chosen.
+        let client = managed(app, &mut *app.store.read().await?, client_id, token).await?;
+        let hashes = client.secret.into_iter().chain(client.renewed_secret).collect();
+        if app.hasher.verify(secret, hashes).await?.is_none() {
+            return refuse(OAuthErrorCode::InvalidClientMetadata, "client_secret is the server's to choose");
+        }
+    }
     let mut tx = app.store.write().await?;
     let client = managed(app, &mut tx, client_id, token).await?;
     let registrar = app.registrars.iter().find(|registrar| Some(&registrar.id) == client.registrar.as_ref());
@@ -182,7 +196,8 @@ pub async fn update(
     let json = serde_json::json!(metadata).to_string();
     clients::update(&mut tx, client_id, &metadata.client_name, &json).await?;
     tx.commit().await?;
-    registered(app, &Client { metadata: json, ..client })
+    Audit::ClientChanged { client: client_id.to_owned() }.record();
+    registered(app, &Client { metadata: json, ..client }, token)
 }
 
 /// Deletes a client (RFC 7592 §2.3) with all that it was granted.
@@ -202,16 +217,19 @@ pub async fn delete(app: &App, client_id: &str, token: &str) -> Result<(), Refus
         change.end_grant(&grant, now).await?;
     }
     clients::delete(change.conn(), &client).await?;
+    change.note(Audit::ClientDeleted { client: client_id.to_owned() });
     change.commit(app).await?;
-    tracing::info!(event = "client_deleted");
     Ok(())
+}
+
+/// What a client registered; none if it cannot be read.
+pub(crate) fn metadata_of(client: &Client) -> Option<Metadata> {
+    serde_json::from_str(&client.metadata).ok()
 }
 
 /// The redirect URIs that an app registered.
 pub(crate) fn redirect_uris(client: &Client) -> Vec<String> {
-    serde_json::from_str::<Metadata>(&client.metadata)
-        .map(|metadata| metadata.redirect_uris)
-        .unwrap_or_default()
+    metadata_of(client).map(|metadata| metadata.redirect_uris).unwrap_or_default()
 }
 
 fn registrar<'a>(app: &'a App, token: Option<&str>, now: i64) -> Result<Option<&'a RegistrarToken>, Refusal> {
@@ -238,7 +256,7 @@ async fn managed(app: &App, conn: &mut Conn, client_id: &str, token: &str) -> Re
     refuse(OAuthErrorCode::InvalidToken, "not a valid registration access token")
 }
 
-fn registered(app: &App, client: &Client) -> Result<Registered, Refusal> {
+fn registered(app: &App, client: &Client, token: &str) -> Result<Registered, Refusal> {
     let metadata: Metadata = serde_json::from_str(&client.metadata)
         .map_err(|_| Refusal::OAuth(OAuthErrorCode::ServerError, "the stored metadata cannot be read"))?;
     Ok(Registered {
@@ -246,7 +264,7 @@ fn registered(app: &App, client: &Client) -> Result<Registered, Refusal> {
         client_id_issued_at: client.created_at,
         client_secret: None,
         client_secret_expires_at: None,
-        registration_access_token: None,
+        registration_access_token: Some(token.to_owned()),
         registration_client_uri: app.url(&format!("/register/{}", client.client_id)),
         user_registration_uri: None,
         issuer: app.issuer_text().to_owned(),
@@ -274,13 +292,13 @@ impl<'a> Draft<'a> {
         index: usize,
         metadata: Metadata,
     ) -> Result<Self, Refusal> {
-        let public = metadata.token_endpoint_auth_method.as_deref() == Some("none");
+        let secretless = matches!(metadata.method(), "none" | "private_key_jwt");
         let repeated =
             registrar.zip(idempotency_key).map(|(registrar, key)| Repeatable { app, registrar, key, index });
         let mut draft = Self {
             repeated,
             client_id: secret::random_token::<16>(),
-            secret: (!public).then(|| Zeroizing::new(secret::random_token::<32>())),
+            secret: (!secretless).then(|| Zeroizing::new(secret::random_token::<32>())),
             registration_token: Zeroizing::new(secret::random_token::<32>()),
             code: metadata.device.is_some().then(|| Zeroizing::new(secret::random_token::<16>())),
             metadata_json: serde_json::json!(metadata).to_string(),

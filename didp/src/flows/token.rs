@@ -11,11 +11,12 @@ use oauth_wire::{OAuthErrorCode, TokenResponse};
 use service::secret;
 use zeroize::Zeroizing;
 
+use crate::audit::{Audit, By};
 use crate::flows::account::NoticeKind;
 use crate::flows::account::apps::end_app;
 use crate::flows::change::Change;
 use crate::flows::details::{self, Audience};
-use crate::flows::{Refusal, ownership, refuse};
+use crate::flows::{Refusal, device_authorization, ownership, refuse};
 use crate::keys::Purpose;
 use crate::state::App;
 use crate::store::clients::{self, Client};
@@ -49,6 +50,11 @@ pub enum TokenRequest<'a> {
         /// RFC 8707 §2.
         resource: Option<&'a str>,
     },
+    /// RFC 8628 §3.4.
+    DeviceCode {
+        /// The device_code.
+        device_code: &'a str,
+    },
 }
 
 /// Answers a token request.
@@ -59,24 +65,47 @@ pub async fn answer(app: &App, client: &Client, request: TokenRequest<'_>) -> Re
     match request {
         TokenRequest::AuthorizationCode { code, code_verifier, redirect_uri, resource } => {
             let proof = Proof { code_verifier, redirect_uri };
-            present(app, client, code, Some(proof), None, resource).await
+            present(app, client, Handle::Code(code, proof), None, resource).await
         }
         TokenRequest::RefreshToken { refresh_token, scope, resource } => {
-            present(app, client, refresh_token, None, scope, resource).await
+            present(app, client, Handle::Refresh(refresh_token), scope, resource).await
+        }
+        TokenRequest::DeviceCode { device_code } => device_authorization::poll(app, client, device_code).await,
+    }
+}
+
+/// What a client presents for tokens.
+#[derive(Clone, Copy)]
+pub(crate) enum Handle<'a> {
+    /// An authorization code.
+    Code(&'a str, Proof<'a>),
+    /// A refresh token.
+    Refresh(&'a str),
+    /// The device_code of RFC 8628, once its owner allowed.
+    DeviceCode(&'a str),
+}
+
+impl<'a> Handle<'a> {
+    /// What its keyed hash is of. A device_code is no refresh token, so it is looked for apart.
+    pub(crate) fn parts(self) -> [&'a [u8]; 2] {
+        match self {
+            Self::Code(text, _) | Self::Refresh(text) => [b"", text.as_bytes()],
+            Self::DeviceCode(text) => [b"device code ", text.as_bytes()],
         }
     }
 }
 
-struct Proof<'a> {
+/// What an authorization code is bound to.
+#[derive(Clone, Copy)]
+pub(crate) struct Proof<'a> {
     code_verifier: &'a str,
     redirect_uri: Option<&'a str>,
 }
 
-async fn present(
+pub(crate) async fn present(
     app: &App,
     client: &Client,
-    handle: &str,
-    proof: Option<Proof<'_>>,
+    handle: Handle<'_>,
     scope: Option<&str>,
     resource: Option<&str>,
 ) -> Result<TokenResponse, Refusal> {
@@ -85,8 +114,11 @@ async fn present(
         return invalid_grant();
     };
     // Hashing the renewed secret is slow, so it is done before the writer is held.
-    let renewed =
-        if proof.is_some() && client.is_device() { Some(renewed_secret(app, handle).await?) } else { None };
+    let (proof, renewed) = match handle {
+        Handle::Code(code, proof) if client.is_device() => (Some(proof), Some(renewed_secret(app, code).await?)),
+        Handle::Code(_, proof) => (Some(proof), None),
+        Handle::Refresh(_) | Handle::DeviceCode(_) => (None, None),
+    };
     let now = app.clock.now();
     let mut change = match &proof {
         Some(_) => Change::begin(app).await?,
@@ -135,8 +167,12 @@ async fn present(
     if first_use {
         used(app, &mut change, &node, &grant).await?;
     }
-    if proof.is_some() {
-        redeemed(app, &mut change, &node, &grant, renewed.as_ref()).await?;
+    if !matches!(handle, Handle::Refresh(_)) {
+        redeemed(app, &mut change, &grant, renewed.as_ref()).await?;
+    }
+    // An app can always ask its owner again, so that its code is good once. A device_code is polled with, and its answer may be lost.
+    if matches!(handle, Handle::Code(..)) && !grant.is_device() {
+        tokens::kill(change.conn(), node.id).await?;
     }
     if !first_use {
         make_room(&mut change, &grant).await?;
@@ -152,8 +188,8 @@ async fn present(
 }
 
 /// The node of a handle with its grant.
-async fn find(app: &App, conn: &mut Conn, handle: &str) -> Result<Option<(Node, Grant)>, Refusal> {
-    for candidate in app.keys.candidates(Purpose::Token, &[handle.as_bytes()]) {
+async fn find(app: &App, conn: &mut Conn, handle: Handle<'_>) -> Result<Option<(Node, Grant)>, Refusal> {
+    for candidate in app.keys.candidates(Purpose::Token, &handle.parts()) {
         if let Some(found) = tokens::with_grant(conn, candidate.as_bytes()).await? {
             return Ok(Some(found));
         }
@@ -180,7 +216,6 @@ pub(crate) async fn used(
 async fn redeemed(
     app: &App,
     change: &mut Change,
-    node: &Node,
     grant: &Grant,
     renewed: Option<&(Zeroizing<String>, String)>,
 ) -> Result<(), Refusal> {
@@ -197,14 +232,12 @@ async fn redeemed(
             claims::advance(change.conn(), claim.id, "granted", "redeemed", deadline).await?;
             change.claim_changed();
         }
-    } else {
-        tokens::kill(change.conn(), node.id).await?;
-        if grants::activate(change.conn(), grant.id).await? {
-            let name = clients::get(change.conn(), &grant.client_id).await?.map(|client| client.name);
-            let name = name.unwrap_or_default();
-            notices::insert(change.conn(), grant.user_id, now, NoticeKind::AppAllowed.name(), &name).await?;
-            change.changed(grant.user_id, &grant.gateway, now).await?;
-        }
+    } else if grants::activate(change.conn(), grant.id).await? {
+        let name = clients::get(change.conn(), &grant.client_id).await?.map(|client| client.name);
+        let name = name.unwrap_or_default();
+        notices::insert(change.conn(), grant.user_id, now, NoticeKind::AppAllowed.name(), &name).await?;
+        change.changed(grant.user_id, &grant.gateway, now).await?;
+        change.note(Audit::AppAllowed { client: grant.client_id.clone() });
     }
     Ok(())
 }
@@ -274,12 +307,12 @@ async fn mint(
 /// Somebody presented what is dead: the line ends for everybody, and the owner is told.
 async fn replayed(app: &App, mut change: Change, grant: &Grant) -> Result<TokenResponse, Refusal> {
     if grant.is_device() {
-        ownership::suspend(app, &mut change, grant, NoticeKind::TheftAlarm).await?;
+        ownership::suspend(app, &mut change, grant, By::Replay).await?;
     } else {
-        end_app(&mut change, grant, NoticeKind::TheftAlarm, app.clock.now()).await?;
+        end_app(&mut change, grant, By::Replay, app.clock.now()).await?;
     }
+    change.note(Audit::TokenReplayed { client: grant.client_id.clone() });
     change.commit(app).await?;
-    tracing::warn!(event = "token_replayed", kind = grant.kind);
     invalid_grant()
 }
 
@@ -294,17 +327,16 @@ pub async fn revoke(app: &App, client: &Client, token: &str) -> Result<bool, Ref
     }
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
-    if let Some((_, grant)) = find(app, change.conn(), token).await? {
+    if let Some((_, grant)) = find(app, change.conn(), Handle::Refresh(token)).await? {
         if grant.client_id != client.client_id {
             return Ok(true);
         }
         if grant.is_device() {
-            ownership::suspend(app, &mut change, &grant, NoticeKind::DeviceSuspended).await?;
+            ownership::suspend(app, &mut change, &grant, By::Client).await?;
         } else {
-            end_app(&mut change, &grant, NoticeKind::AppWithdrawn, now).await?;
+            end_app(&mut change, &grant, By::Client, now).await?;
         }
         change.commit(app).await?;
-        tracing::info!(event = "grant_revoked", by = "client");
         return Ok(true);
     }
     for candidate in app.keys.candidates(Purpose::Token, &[token.as_bytes()]) {

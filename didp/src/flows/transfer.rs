@@ -4,6 +4,7 @@
 use service::secret;
 use zeroize::Zeroizing;
 
+use crate::audit::By;
 use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
 use crate::flows::login::Session;
@@ -33,12 +34,11 @@ pub async fn begin(app: &App, session: &Session, id: &str) -> Result<Option<Hand
         return Ok(None);
     };
     let title = ownership::title(&mut change, &owned).await?;
-    ownership::end(app, &mut change, &owned, NoticeKind::HandedOver).await?;
+    ownership::end(app, &mut change, &owned, NoticeKind::HandedOver, By::Owner).await?;
     let code = Zeroizing::new(secret::random_token::<16>());
     let hash = app.keys.mac(Purpose::RegistrationCode, &[code.as_bytes()]);
     let until = now + app.config.lifetimes.transfer;
     transfers::put(change.conn(), &owned.device, hash.as_bytes(), until).await?;
     change.commit(app).await?;
-    tracing::info!(event = "device_handed_over");
     Ok(Some(Handover { title, address: Zeroizing::new(app.url(&format!("/r/{}", *code))), until }))
 }

@@ -3,14 +3,14 @@
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use oauth_wire::OAuthErrorCode;
+use oauth_wire::{FormError, OAuthErrorCode};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::state::App;
 
 /// The parameters of a form body.
-pub(super) struct Form(Vec<(String, String)>);
+pub(super) struct Form(oauth_wire::Form);
 
 impl Form {
     /// The parameter of this name; an empty one counts as absent (RFC 6749 §3.2).
@@ -18,11 +18,7 @@ impl Form {
     /// # Errors
     /// `invalid_request` if it stands there twice.
     pub(super) fn optional(&self, name: &str) -> Result<Option<&str>, Problem> {
-        let mut values = self.0.iter().filter(|(key, value)| key == name && !value.is_empty());
-        match (values.next(), values.next()) {
-            (first, None) => Ok(first.map(|(_, value)| value.as_str())),
-            _ => Err(Problem::of(OAuthErrorCode::InvalidRequest, "a parameter stands twice")),
-        }
+        Ok(self.0.optional(name)?)
     }
 
     /// The parameter of this name.
@@ -31,6 +27,21 @@ impl Form {
     /// `invalid_request` if it is missing or stands there twice.
     pub(super) fn required(&self, name: &str, missing: &'static str) -> Result<&str, Problem> {
         self.optional(name)?.ok_or(Problem::of(OAuthErrorCode::InvalidRequest, missing))
+    }
+
+    /// All parameters.
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        self.0.pairs()
+    }
+}
+
+impl From<FormError> for Problem {
+    fn from(error: FormError) -> Self {
+        let why = match error {
+            FormError::NotText => "the body is not a form",
+            FormError::Twice => "a parameter stands twice",
+        };
+        Self::of(OAuthErrorCode::InvalidRequest, why)
     }
 }
 
@@ -52,10 +63,7 @@ impl FromRequest<App> for Form {
             ));
         }
         let bytes = read(request, app).await?;
-        if std::str::from_utf8(&bytes).is_err() {
-            return Err(Problem::of(OAuthErrorCode::InvalidRequest, "the body is not a form"));
-        }
-        Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
+        Ok(Self(oauth_wire::Form::parse(&bytes)?))
     }
 }
 

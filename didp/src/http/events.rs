@@ -1,4 +1,4 @@
-//! `GET /introspect/events`: what gateways must hear, as server-sent events.
+//! `GET` and `POST /introspect/events`: what gateways must hear, as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{self, KeepAlive, Sse};
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use http::HeaderMap;
 use oauth_wire::{Event, OAuthErrorCode};
 
+use super::body::Form;
 use super::problem::Problem;
 use super::{Peer, caller};
 use crate::flows::introspection::{self, Position};
@@ -31,7 +32,26 @@ pub(super) async fn get(
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers)?.client_id.clone();
+    let gateway = caller::gateway(&app, peer.ip(), &headers, None).await?.client_id.clone();
+    stream(app, gateway, &headers).await
+}
+
+/// The same for a gateway that proves itself by an assertion, which needs a body.
+pub(super) async fn post(
+    State(app): State<App>,
+    peer: Peer,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?.client_id.clone();
+    stream(app, gateway, &headers).await
+}
+
+async fn stream(
+    app: App,
+    gateway: String,
+    headers: &HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>, Problem> {
     let resume = match headers.get("last-event-id") {
         None => None,
         Some(value) => {
@@ -41,7 +61,7 @@ pub(super) async fn get(
     };
     let (position, first) = introspection::begin_stream(&app, resume).await?;
     let feed = Feed { app, gateway, position, ready: first.into_iter().collect() };
-    Ok(Sse::new(stream::unfold(feed, next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(futures_util::stream::unfold(feed, next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 async fn next(mut feed: Feed) -> Option<(Result<sse::Event, Infallible>, Feed)> {

@@ -18,7 +18,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Json<Introspection>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers)?;
+    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
     Ok(Json(introspection::introspect(&app, gateway, form.required("token", "token is missing")?).await?))
 }
 
@@ -29,6 +29,6 @@ pub(super) async fn grants(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Json<GrantList>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers)?;
+    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
     Ok(Json(introspection::grants_of(&app, gateway, form.required("sub", "sub is missing")?).await?))
 }

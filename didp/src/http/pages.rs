@@ -9,12 +9,14 @@ mod apps;
 mod assets;
 mod claim;
 mod consent;
+mod device;
 mod devices;
 mod exactness;
 mod failure;
 mod form;
 mod language;
 mod login;
+mod logins;
 mod qr;
 mod segment;
 mod session;
@@ -55,9 +57,12 @@ pub fn routes() -> Router<App> {
         .route("/claim/{ticket}", get(claim::show).post(claim::decide))
         .route("/claim/{ticket}/state", get(claim::state))
         .route("/authorize", get(consent::ask).post(consent::decide))
+        .route("/device", get(device::ask).post(device::enter))
+        .route("/device/decide", post(consent::decide_device))
         .route("/account", get(account::overview))
         .route("/account/activity", get(account::activity))
         .route("/account/export", post(account::export))
+        .route("/account/logins", get(logins::show))
         .route("/account/delete", get(account::ask_delete).post(account::delete))
         .route("/account/sessions/end", post(account::log_out_elsewhere))
         .route("/account/devices/{id}/name", post(devices::rename))

@@ -21,6 +21,15 @@ impl Problem {
         Self { refusal: Refusal::OAuth(code, why), status: None }
     }
 
+    /// A refusal of the token endpoint, where RFC 6749 §5.2 has 400 for all but a few.
+    pub(super) fn of_token(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::OAuth(OAuthErrorCode::AccessDenied | OAuthErrorCode::SlowDown, _) => Some(StatusCode::BAD_REQUEST),
+            _ => None,
+        };
+        Self { refusal, status }
+    }
+
     /// A malformed request, with the status that HTTP has for it.
     pub(super) fn malformed(status: StatusCode, why: &'static str) -> Self {
         Self { refusal: Refusal::OAuth(OAuthErrorCode::InvalidRequest, why), status: Some(status) }

@@ -5,16 +5,13 @@ use std::net::IpAddr;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN, VARY};
-use http::{HeaderMap, HeaderValue};
-use oauth_wire::{OAuthErrorCode, TokenResponse};
-use url::Url;
+use http::HeaderMap;
+use oauth_wire::{DEVICE_CODE, OAuthErrorCode, TokenResponse};
 
 use super::body::Form;
 use super::problem::Problem;
-use super::{Peer, caller};
+use super::{Peer, caller, cors};
 use crate::flows::Refusal;
-use crate::flows::registration::redirect_uris;
 use crate::flows::token::{self, TokenRequest};
 use crate::state::App;
 use crate::store::clients::Client;
@@ -25,15 +22,11 @@ pub(super) async fn post(State(app): State<App>, peer: Peer, headers: HeaderMap,
         Ok(client) => client,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = match answer(&app, peer.ip(), &client, &form).await {
+    let response = match answer(&app, peer.ip(), &client, &form).await {
         Ok(tokens) => Json(tokens).into_response(),
         Err(problem) => problem.into_response(),
     };
-    response.headers_mut().insert(VARY, HeaderValue::from_name(ORIGIN));
-    if let Some(origin) = headers.get(ORIGIN).filter(|origin| is_registered(&client, origin)) {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    }
-    response
+    cors::readable_by_pages_of(&client, &headers, response)
 }
 
 async fn answer(app: &App, address: IpAddr, client: &Client, form: &Form) -> Result<TokenResponse, Problem> {
@@ -55,9 +48,10 @@ async fn answer(app: &App, address: IpAddr, client: &Client, form: &Form) -> Res
             scope: form.optional("scope")?,
             resource,
         },
+        DEVICE_CODE => TokenRequest::DeviceCode { device_code: form.required("device_code", "device_code is missing")? },
         _ => {
-            let code = OAuthErrorCode::UnsupportedGrantType;
-            return Err(Problem::of(code, "authorization_code and refresh_token are supported"));
+            let why = "authorization_code, refresh_token and device_code are supported";
+            return Err(Problem::of(OAuthErrorCode::UnsupportedGrantType, why));
         }
     };
     if form.optional("authorization_details")?.is_some() {
@@ -69,13 +63,5 @@ async fn answer(app: &App, address: IpAddr, client: &Client, form: &Form) -> Res
     if client.is_public() && matches!(&answer, Err(Refusal::OAuth(OAuthErrorCode::InvalidGrant, _))) {
         app.throttle.charge_address(address, app.clock.now_millis()).map_err(Refusal::TooMany)?;
     }
-    Ok(answer?)
-}
-
-/// Pages of an app may read its answers: their origins are those of its redirect URIs.
-fn is_registered(client: &Client, origin: &HeaderValue) -> bool {
-    redirect_uris(client)
-        .iter()
-        .filter_map(|uri| Url::parse(uri).ok())
-        .any(|uri| uri.origin().ascii_serialization().as_bytes() == origin.as_bytes())
+    answer.map_err(Problem::of_token)
 }

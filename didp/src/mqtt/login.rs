@@ -8,6 +8,7 @@ use oauth_wire::OAuthErrorCode;
 use zeroize::Zeroizing;
 
 use super::link::{End, Link};
+use crate::audit::Via;
 use crate::flows::Refusal;
 use crate::flows::clients::{self, Credentials};
 use crate::state::App;
@@ -106,13 +107,13 @@ async fn authenticate(app: &App, peer: SocketAddr, login: &Login) -> Result<Clie
         return Err(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
     };
     let credentials = Credentials::Mqtt { client_id: client_id.clone(), secret: secret.clone() };
-    clients::authenticate(app, peer.ip(), credentials).await.map_err(|refusal| {
+    clients::authenticate(app, peer.ip(), Via::Mqtt, credentials).await.map_err(|refusal| {
         refusal.log("mqtt_login_refused");
         match refusal {
             Refusal::OAuth(OAuthErrorCode::InvalidClient, _) => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
             Refusal::OAuth(..) => ReasonCode::NOT_AUTHORIZED,
             Refusal::TooMany(_) => ReasonCode::CONNECTION_RATE_EXCEEDED,
-            Refusal::Busy => ReasonCode::SERVER_BUSY,
+            Refusal::Busy => ReasonCode::QUOTA_EXCEEDED,
             Refusal::Store(_) => ReasonCode::SERVER_UNAVAILABLE,
         }
     })

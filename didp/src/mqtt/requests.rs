@@ -1,8 +1,7 @@
-//! What a device can ask for: topics, JSON payloads, and the flows behind them.
+//! What a device can ask for, and the flows behind it. How requests look is [`oauth_wire::DeviceRequest`]'s.
 
-use oauth_wire::{OAuthError, OAuthErrorCode};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use oauth_wire::{DeviceRequest, OAuthError, OAuthErrorCode, RequestTopic, TokenResponse};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::flows::claim::{self, Window};
@@ -10,47 +9,6 @@ use crate::flows::token::{self, TokenRequest};
 use crate::flows::{Refusal, refuse};
 use crate::state::App;
 use crate::store::clients::{self, Client};
-
-/// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Topic {
-    Claim,
-    Token,
-    ClaimDone,
-    Revoke,
-    Reset,
-}
-
-const TOPICS: [(Topic, &str, &str); 5] = [
-    (Topic::Claim, "$oauth/claim", "$oauth/claim/response"),
-    (Topic::Token, "$oauth/token", "$oauth/token/response"),
-    (Topic::ClaimDone, "$oauth/claim/done", "$oauth/claim/done/response"),
-    (Topic::Revoke, "$oauth/revoke", "$oauth/revoke/response"),
-    (Topic::Reset, "$oauth/reset", "$oauth/reset/response"),
-];
-
-impl Topic {
-    /// The request topic of this name.
-    pub(super) fn of(name: &str) -> Option<Self> {
-        TOPICS.iter().find(|(_, request, _)| *request == name).map(|(topic, ..)| *topic)
-    }
-
-    /// The request topic whose response topic this is.
-    pub(super) fn of_response(name: &str) -> Option<Self> {
-        TOPICS.iter().find(|(_, _, response)| *response == name).map(|(topic, ..)| *topic)
-    }
-
-    /// Where answers go unless the request says otherwise.
-    pub(super) fn response(self) -> &'static str {
-        TOPICS.iter().find(|(topic, ..)| *topic == self).map_or("", |(_, _, response)| response)
-    }
-}
-
-#[derive(Deserialize)]
-struct ClaimRequest {
-    code_challenge: String,
-    code_challenge_method: String,
-}
 
 #[derive(Serialize)]
 struct WindowOpen {
@@ -60,27 +18,7 @@ struct WindowOpen {
     user_code: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct TokenBody {
-    grant_type: String,
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    code_verifier: Option<String>,
-    #[serde(default)]
-    refresh_token: Option<String>,
-    #[serde(default)]
-    scope: Option<String>,
-    #[serde(default)]
-    resource: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RevokeBody {
-    token: String,
-}
-
-#[derive(Deserialize, Serialize)]
+#[derive(Serialize)]
 struct Empty {}
 
 /// The JSON answer to a request; an error's JSON where it was refused.
@@ -88,15 +26,36 @@ pub(super) async fn answer(
     app: &App,
     client_id: &str,
     connection: i64,
-    topic: Topic,
+    topic: RequestTopic,
     payload: &[u8],
 ) -> Zeroizing<Vec<u8>> {
-    let answer = match topic {
-        Topic::Claim => json(claim(app, client_id, connection, payload).await),
-        Topic::Token => json(token(app, client_id, payload).await),
-        Topic::ClaimDone => json(done(app, client_id, payload).await),
-        Topic::Revoke => json(revoke(app, client_id, payload).await),
-        Topic::Reset => json(reset(app, client_id, payload).await),
+    let answer = match DeviceRequest::parse(topic, payload) {
+        Err((code, why)) => refuse(code, why),
+        Ok(DeviceRequest::Claim { code_challenge }) => {
+            json(claim(app, client_id, connection, &code_challenge).await)
+        }
+        Ok(DeviceRequest::Redeem { code, code_verifier, resource }) => {
+            let (code, code_verifier) = (Zeroizing::new(code), Zeroizing::new(code_verifier));
+            let request = TokenRequest::AuthorizationCode {
+                code: &code,
+                code_verifier: &code_verifier,
+                redirect_uri: None,
+                resource: resource.as_deref(),
+            };
+            json(token(app, client_id, request).await)
+        }
+        Ok(DeviceRequest::Refresh { refresh_token, scope, resource }) => {
+            let refresh_token = Zeroizing::new(refresh_token);
+            let request = TokenRequest::RefreshToken {
+                refresh_token: &refresh_token,
+                scope: scope.as_deref(),
+                resource: resource.as_deref(),
+            };
+            json(token(app, client_id, request).await)
+        }
+        Ok(DeviceRequest::ClaimDone) => json(claim::done(app, client_id).await.map(|()| Empty {})),
+        Ok(DeviceRequest::Revoke { token }) => json(revoke(app, client_id, &Zeroizing::new(token)).await),
+        Ok(DeviceRequest::Reset) => json(claim::reset(app, client_id).await.map(|()| Empty {})),
     };
     answer.unwrap_or_else(|refusal| {
         refusal.log("mqtt_request_refused");
@@ -111,64 +70,24 @@ fn json<T: Serialize>(answer: Result<T, Refusal>) -> Result<Zeroizing<Vec<u8>>, 
         .map_err(|_| Refusal::OAuth(OAuthErrorCode::ServerError, "the answer cannot be written"))
 }
 
-fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(payload)
-        .map_err(|_| Refusal::OAuth(OAuthErrorCode::InvalidRequest, "not the JSON object of this request"))
-}
-
-async fn claim(app: &App, client_id: &str, connection: i64, payload: &[u8]) -> Result<WindowOpen, Refusal> {
-    let request: ClaimRequest = parse(payload)?;
-    if request.code_challenge_method != "S256" {
-        return refuse(OAuthErrorCode::InvalidRequest, "code_challenge_method must be S256");
-    }
+async fn claim(
+    app: &App,
+    client_id: &str,
+    connection: i64,
+    code_challenge: &str,
+) -> Result<WindowOpen, Refusal> {
     let Window { expires_in, user_code } =
-        claim::open_window(app, client_id, connection, &request.code_challenge).await?;
+        claim::open_window(app, client_id, connection, code_challenge).await?;
     Ok(WindowOpen { status: "window_open", expires_in, user_code })
 }
 
-async fn token(app: &App, client_id: &str, payload: &[u8]) -> Result<oauth_wire::TokenResponse, Refusal> {
-    let body: TokenBody = parse(payload)?;
-    let missing =
-        Refusal::OAuth(OAuthErrorCode::InvalidRequest, "a parameter is missing, or does not belong here");
-    let request = match (body.grant_type.as_str(), &body.code, &body.code_verifier, &body.refresh_token) {
-        ("authorization_code", Some(code), Some(code_verifier), _) => TokenRequest::AuthorizationCode {
-            code,
-            code_verifier,
-            redirect_uri: None,
-            resource: body.resource.as_deref(),
-        },
-        ("refresh_token", _, None, Some(refresh_token)) => TokenRequest::RefreshToken {
-            refresh_token,
-            scope: body.scope.as_deref(),
-            resource: body.resource.as_deref(),
-        },
-        ("authorization_code" | "refresh_token", ..) => return Err(missing),
-        _ => {
-            return refuse(
-                OAuthErrorCode::UnsupportedGrantType,
-                "authorization_code and refresh_token are supported",
-            );
-        }
-    };
+async fn token(app: &App, client_id: &str, request: TokenRequest<'_>) -> Result<TokenResponse, Refusal> {
     token::answer(app, &client(app, client_id).await?, request).await
 }
 
-async fn done(app: &App, client_id: &str, payload: &[u8]) -> Result<Empty, Refusal> {
-    let request: Empty = parse(payload)?;
-    claim::done(app, client_id).await?;
-    Ok(request)
-}
-
-async fn revoke(app: &App, client_id: &str, payload: &[u8]) -> Result<Empty, Refusal> {
-    let request: RevokeBody = parse(payload)?;
-    token::revoke(app, &client(app, client_id).await?, &request.token).await?;
+async fn revoke(app: &App, client_id: &str, token: &str) -> Result<Empty, Refusal> {
+    token::revoke(app, &client(app, client_id).await?, token).await?;
     Ok(Empty {})
-}
-
-async fn reset(app: &App, client_id: &str, payload: &[u8]) -> Result<Empty, Refusal> {
-    let request: Empty = parse(payload)?;
-    claim::reset(app, client_id).await?;
-    Ok(request)
 }
 
 /// The client as it is now: it may have been disabled or deleted while its connection lived.
@@ -176,23 +95,5 @@ async fn client(app: &App, client_id: &str) -> Result<Client, Refusal> {
     match clients::get(&mut *app.store.read().await?, client_id).await?.filter(|client| !client.disabled) {
         Some(client) => Ok(client),
         None => refuse(OAuthErrorCode::InvalidClient, "the client is not registered any more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topics_and_their_responses() {
-        for (topic, request, response) in TOPICS {
-            assert_eq!(Topic::of(request), Some(topic));
-            assert_eq!(Topic::of(response), None);
-            assert_eq!(Topic::of_response(response), Some(topic));
-            assert_eq!(format!("{request}/response"), topic.response());
-        }
-        for stranger in ["$oauth", "$oauth/claim/", "$oauth/#", "oauth/claim", "$OAUTH/claim"] {
-            assert_eq!(Topic::of(stranger), None);
-        }
     }
 }

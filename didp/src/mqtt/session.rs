@@ -6,13 +6,14 @@ use mqtt_wire::{
     Ack, Disconnect, Packet, Properties, Property, Publish, QoS, ReasonCode, SubAck, Subscribe, UnsubAck,
     Unsubscribe, Version,
 };
+use oauth_wire::RequestTopic;
 use serde_json::json;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::link::{End, Link};
 use super::login::{Accepted, RECEIVE_MAXIMUM};
-use super::requests::{self, Topic};
+use super::requests;
 use crate::flows::claim;
 use crate::hub::{ClaimMessage, Seat};
 use crate::state::App;
@@ -42,7 +43,7 @@ struct Session<'a> {
 /// What a packet asks for, apart from the buffer that it stands in.
 enum Wish {
     Nothing,
-    Request { topic: Topic, payload: Zeroizing<Vec<u8>>, reply: ReplyTo },
+    Request { topic: RequestTopic, payload: Zeroizing<Vec<u8>>, reply: ReplyTo },
 }
 
 /// Serves the device until its connection ends.
@@ -138,7 +139,7 @@ impl Session<'_> {
         if v5 && publish.retain {
             return Err(End::Reason(ReasonCode::RETAIN_NOT_SUPPORTED));
         }
-        let topic = Topic::of(publish.topic);
+        let topic = RequestTopic::of(publish.topic);
         let reason = match topic {
             Some(_) => ReasonCode::SUCCESS,
             None if publish.topic.starts_with("$oauth/") => ReasonCode::TOPIC_NAME_INVALID,
@@ -187,10 +188,10 @@ impl Session<'_> {
         affordable
     }
 
-    async fn request(&mut self, topic: Topic, payload: &[u8], reply: ReplyTo) -> Result<(), End> {
+    async fn request(&mut self, topic: RequestTopic, payload: &[u8], reply: ReplyTo) -> Result<(), End> {
         let answer = requests::answer(self.app, self.client_id, self.seat.connection, topic, payload).await;
         self.reply(&reply, &answer).await?;
-        if topic == Topic::Claim {
+        if topic == RequestTopic::Claim {
             self.claim = Some(reply);
         }
         Ok(())
@@ -241,7 +242,7 @@ impl Session<'_> {
             .iter()
             .map(|subscription| {
                 let filter = subscription.filter;
-                let reason = if Topic::of_response(filter).is_some() {
+                let reason = if RequestTopic::of_response(filter).is_some() {
                     ReasonCode::GRANTED_QOS_0
                 } else if !v5 {
                     ReasonCode::UNSPECIFIED_ERROR
@@ -263,7 +264,7 @@ impl Session<'_> {
         let codes: Vec<u8> = unsubscribe
             .filters
             .iter()
-            .map(|filter| match Topic::of_response(filter) {
+            .map(|filter| match RequestTopic::of_response(filter) {
                 Some(_) => ReasonCode::SUCCESS.0,
                 None => ReasonCode::NO_SUBSCRIPTION_EXISTED.0,
             })

@@ -14,7 +14,7 @@ pub async fn delete_expired(
 ) -> sqlx::Result<bool> {
     // A dead or ended node stays for a day, so that presenting it is still told from a made-up one.
     const DAY: i64 = 86_400;
-    let statements: [(&'static str, i64); 8] = [
+    let statements: [(&'static str, i64); 11] = [
         ("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2)", now),
         ("DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at <= $1 LIMIT $2)", now - DAY),
         (
@@ -41,6 +41,21 @@ pub async fn delete_expired(
             events,
         ),
         ("DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at <= $1 LIMIT $2)", notices),
+        (
+            "DELETE FROM pushed_requests WHERE handle IN
+             (SELECT handle FROM pushed_requests WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        ),
+        (
+            "DELETE FROM device_authorizations WHERE id IN
+             (SELECT id FROM device_authorizations WHERE expires_at <= $1 LIMIT $2)",
+            now - DAY,
+        ),
+        (
+            "DELETE FROM used_assertions WHERE id IN
+             (SELECT id FROM used_assertions WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        ),
     ];
     let mut more = false;
     for (statement, until) in statements {

@@ -38,6 +38,27 @@ pub async fn insert(conn: &mut Conn, user_key: &[u8], now: i64) -> sqlx::Result<
     Ok(user)
 }
 
+/// Another user key of the same owner.
+pub async fn add_identity(conn: &mut Conn, user_key: &[u8], user: i64) -> sqlx::Result<()> {
+    query("INSERT INTO identities (user_key, user_id) VALUES ($1, $2)")
+        .bind(user_key)
+        .bind(user)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Takes one user key away.
+pub async fn drop_identity(conn: &mut Conn, user_key: &[u8]) -> sqlx::Result<()> {
+    query("DELETE FROM identities WHERE user_key = $1").bind(user_key).execute(conn).await?;
+    Ok(())
+}
+
+/// How many user keys the owner has.
+pub async fn identities(conn: &mut Conn, user: i64) -> sqlx::Result<i64> {
+    query_scalar("SELECT count(*) FROM identities WHERE user_id = $1").bind(user).fetch_one(conn).await
+}
+
 /// Writes a user key anew, under the newest key.
 pub async fn rewrap(conn: &mut Conn, old: &[u8], new: &[u8]) -> sqlx::Result<()> {
     query("UPDATE identities SET user_key = $1 WHERE user_key = $2")

@@ -23,6 +23,19 @@ pub struct Pending {
     next: String,
     #[serde(rename = "x")]
     expires: i64,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    purpose: Option<Purpose>,
+}
+
+/// What a login is for, beside logging in. Each names the session that it was asked in; it ends in no other.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// The owner wants to log in there as well.
+    #[serde(rename = "l")]
+    Link(String),
+    /// The owner does not want to log in there any more.
+    #[serde(rename = "u")]
+    Unlink(String),
 }
 
 impl Pending {
@@ -42,7 +55,20 @@ impl Pending {
             verifier: verifier.to_owned(),
             next: next.to_owned(),
             expires: now.saturating_add(LIFETIME),
+            purpose: None,
         }
+    }
+
+    /// The same login for another purpose.
+    #[must_use]
+    pub fn with_purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = Some(purpose);
+        self
+    }
+
+    /// What it is for; none is to log in.
+    pub fn purpose(&self) -> Option<&Purpose> {
+        self.purpose.as_ref()
     }
 
     /// The tail of the cookie's name that belongs to this state: 11 characters that are fit for a name, whatever came in.

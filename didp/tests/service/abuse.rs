@@ -48,6 +48,109 @@ async fn checklist_23_one_address_cannot_guess_at_many_clients_whatever_it_says_
     assert_eq!(status, 200, "a gateway is not locked out by others' tries");
 }
 
+/// Checklist 19: only a proxy that the operator named is believed, hop by hop, and only in the header that it sets.
+#[tokio::test]
+async fn checklist_19_a_named_proxy_is_believed_and_only_in_its_own_header() {
+    let settings = "trusted_proxies = [\"127.0.0.0/8\"]\nlimits = { failures_per_address = 2 }";
+    let didp = Didp::start_with(settings).await;
+    let guess = async |headers: &[(&str, &str)]| {
+        let mut request = didp.http.post(didp.url("/token")).basic_auth("nobody", Some("wrong"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.form(&[("grant_type", "refresh_token")]).send().await.unwrap().status().as_u16()
+    };
+    for n in 0..6 {
+        let address = format!("192.0.2.{n}");
+        assert_eq!(guess(&[("X-Forwarded-For", &address)]).await, 401, "each is another client");
+    }
+    let made_up = |n: u8| format!("203.0.113.{n}, 198.51.100.7, 127.0.0.1");
+    let one = [made_up(1), made_up(2), made_up(3)];
+    let statuses = [
+        guess(&[("X-Forwarded-For", &one[0])]).await,
+        guess(&[("X-Forwarded-For", &one[1])]).await,
+        guess(&[("X-Forwarded-For", &one[2])]).await,
+    ];
+    assert_eq!(statuses, [401, 401, 429], "what the client itself put before does not count");
+    let mut statuses = Vec::new();
+    for n in 0..3 {
+        statuses.push(guess(&[("Forwarded", &format!("for=192.0.2.{n}"))]).await);
+    }
+    assert_eq!(statuses, [401, 401, 429], "the other header could be the client's own");
+}
+
+#[tokio::test]
+async fn checklist_23_each_further_wrong_secret_locks_out_for_longer() {
+    let didp = Didp::start().await;
+    let device = didp.device("code").await;
+    let form = [("grant_type", "refresh_token"), ("refresh_token", "x")];
+    let guess = async || {
+        let request = didp.http.post(didp.url("/token")).basic_auth(&device.client_id, Some("wrong")).form(&form);
+        let response = request.send().await.unwrap();
+        let retry = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), retry)
+    };
+    for _ in 0..10 {
+        assert_eq!(guess().await, (401, None));
+    }
+    for lockout in [6, 12, 24, 48] {
+        let (status, retry) = guess().await;
+        let retry: i64 = retry.unwrap().parse().unwrap();
+        assert_eq!(status, 429);
+        assert!((lockout - 1..=lockout + 1).contains(&retry), "{retry} for {lockout}");
+        didp.clock.advance(retry);
+        assert_eq!(guess().await.0, 401);
+    }
+}
+
+/// A full queue for hashing is said at once: 429 with Retry-After, over MQTT 0x97 (3.1.1: 3); never a pile-up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_hashing_queue_is_429_or_0x97() {
+    let didp = Didp::start_with("limits = { hash_queue = 1, hash_iterations = 300000 }").await;
+    let form = [("grant_type", "refresh_token"), ("refresh_token", "x")];
+    let guesses = (0..32).map(|n| {
+        let request = didp.http.post(didp.url("/token")).basic_auth(format!("client {n}"), Some("wrong"));
+        async {
+            let response = request.form(&form).send().await.unwrap();
+            let retry = response.headers().contains_key("retry-after");
+            let status = response.status().as_u16();
+            (status, retry, response.json::<serde_json::Value>().await.unwrap()["error"].clone())
+        }
+    });
+    let logins = (0..24).map(|n| {
+        let version = if n % 2 == 0 { Version::V5 } else { Version::V311 };
+        let address = didp.mqtt_address();
+        async move { (version, Mqtt::login(address, version, &format!("device {n}"), "wrong").await.err()) }
+    });
+    let (answers, logins) =
+        tokio::join!(futures_util::future::join_all(guesses), futures_util::future::join_all(logins));
+    assert!(answers.iter().any(|(status, ..)| *status == 429), "{answers:?}");
+    for (status, retry, error) in answers {
+        let expected = if status == 429 { (true, json!("slow_down")) } else { (false, json!("invalid_client")) };
+        assert!(matches!(status, 401 | 429));
+        assert_eq!((retry, error), expected);
+    }
+    assert!(logins.iter().any(|(_, reason)| *reason == Some(ReasonCode::QUOTA_EXCEEDED)), "{logins:?}");
+    for (version, reason) in logins {
+        let full = if version == Version::V5 { ReasonCode::QUOTA_EXCEEDED } else { ReasonCode::SERVER_UNAVAILABLE };
+        assert!([Some(full), Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD)].contains(&reason), "{reason:?}");
+    }
+}
+
+/// Checklist 22: guessing at registration tokens is limited like guessing at secrets.
+#[tokio::test]
+async fn checklist_22_wrong_registration_tokens_are_limited() {
+    let didp = Didp::start_with("limits = { failures_per_client = 3 }").await;
+    let metadata = json!({"client_name": "App", "redirect_uris": ["https://app.example/cb"]});
+    for _ in 0..3 {
+        assert_eq!(didp.json("/register", Some("wrong"), &metadata).await.0, 401);
+    }
+    assert_eq!(didp.json("/register", Some("wrong"), &metadata).await.0, 429);
+    assert_eq!(didp.json("/register/batch", Some(DEVELOPER), &json!([metadata])).await.0, 429);
+    didp.clock.advance(7);
+    assert_eq!(didp.json("/register", Some(DEVELOPER), &metadata).await.0, 201);
+}
+
 #[tokio::test]
 async fn registration_without_a_token_is_limited_for_each_address() {
     let didp = Didp::start_with("app_registration = \"open\"\nlimits = { failures_per_address = 3 }").await;

@@ -134,7 +134,7 @@ async fn the_owner_cannot_be_made_to_grant_more_than_was_asked() {
             Err(AuthorizeError::Redirect(_))
         ));
     }
-    let declined = authorize::decline(&didp.app, &request);
+    let declined = authorize::decline(&didp.app, &request).await.unwrap();
     assert_eq!(query(&declined, "error").as_deref(), Some("access_denied"));
     assert_eq!(query(&declined, "iss").as_deref(), Some("http://didp.test"));
 }

@@ -1,21 +1,22 @@
 //! A DIdP on free ports with a clock that the test moves, an MQTT client that speaks packets, and an app.
 
+mod client;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
 use didp::flows::authorize::{self, Choice, ChosenDevice};
 use didp::flows::claim::{self, Attempt, ClaimState};
 use didp::flows::login::{self, Session};
 use didp::state::App;
 use didp::{Config, Listeners};
-use mqtt_wire::{ConnAck, Connect, Packet, Properties, Publish, QoS, ReasonCode, Version};
+use mqtt_wire::Version;
 use serde_json::{Value, json};
 use service::net::Listener;
 use service::{Clock, Shutdown, secret};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+
+pub(crate) use client::{Came, Mqtt};
 
 use crate::postgres;
 
@@ -41,6 +42,8 @@ pub(crate) struct Didp {
     dir: tempfile::TempDir,
     settings: String,
     database: String,
+    /// Tables that go to the end of the configuration.
+    tables: String,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -51,8 +54,17 @@ impl Didp {
 
     /// `settings` are lines that go to the front of the configuration.
     pub(crate) async fn start_with(settings: &str) -> Self {
+        Self::start_with_files(&[], settings, "").await
+    }
+
+    /// `files` are written beside the configuration, `tables` go to its end.
+    pub(crate) async fn start_with_files(files: &[(&str, &str)], settings: &str, tables: &str) -> Self {
         let database = postgres::wanted().unwrap_or("didp.sqlite".to_owned());
-        Self::open(prepared(), settings.to_owned(), Clock::system(), database).await
+        let dir = prepared();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Self::open(dir, settings.to_owned(), tables.to_owned(), Clock::system(), database).await
     }
 
     /// A DIdP with a SQLite file, in a directory that `prepare` put something into.
@@ -71,11 +83,17 @@ impl Didp {
                 std::fs::copy(&from, dir.path().join("keys").join(from.file_name().unwrap())).unwrap();
             }
         }
-        Self::open(dir, String::new(), Clock::system(), database.to_owned()).await
+        Self::open(dir, String::new(), String::new(), Clock::system(), database.to_owned()).await
     }
 
-    async fn open(dir: tempfile::TempDir, settings: String, clock: Clock, database: String) -> Self {
-        let text = configuration(&settings, &database);
+    async fn open(
+        dir: tempfile::TempDir,
+        settings: String,
+        tables: String,
+        clock: Clock,
+        database: String,
+    ) -> Self {
+        let text = format!("{}\n{tables}", configuration(&settings, &database));
         let file = dir.path().join("didp.toml");
         let (mut config, _) = service::config::parse::<Config>(&file, &text, |_| None).unwrap();
         config.resolve(dir.path());
@@ -99,6 +117,7 @@ impl Didp {
             dir,
             settings,
             database,
+            tables,
         }
     }
 
@@ -108,8 +127,8 @@ impl Didp {
         if let Some(serving) = self.serving.take() {
             tokio::time::timeout(DEADLINE, serving).await.unwrap().unwrap();
         }
-        let Self { dir, settings, clock, database, .. } = self;
-        Self::open(dir, settings, clock, database).await
+        let Self { dir, settings, tables, clock, database, .. } = self;
+        Self::open(dir, settings, tables, clock, database).await
     }
 
     /// Waits until the store shows what is due by the clock.
@@ -419,136 +438,6 @@ impl Client {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
-    }
-}
-
-/// An MQTT connection that speaks packets.
-pub(crate) struct Mqtt {
-    stream: TcpStream,
-    input: BytesMut,
-    version: Version,
-}
-
-/// A packet that came, in so far as tests look at it.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Came {
-    ConnAck(ReasonCode),
-    Publish { topic: String, correlation: Option<Vec<u8>>, payload: Value },
-    Ack(u16, ReasonCode),
-    SubAck(Vec<u8>),
-    Pong,
-    Goodbye(ReasonCode),
-    Closed,
-}
-
-impl Mqtt {
-    pub(crate) async fn open(address: SocketAddr, version: Version) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), input: BytesMut::new(), version }
-    }
-
-    pub(crate) async fn login(
-        address: SocketAddr,
-        version: Version,
-        user: &str,
-        password: &str,
-    ) -> Result<Self, ReasonCode> {
-        let mut mqtt = Self::open(address, version).await;
-        let connect = Connect {
-            version,
-            clean_start: true,
-            keep_alive: 60,
-            properties: Properties::EMPTY,
-            client_id: "test",
-            will: None,
-            username: Some(user),
-            password: Some(password.as_bytes()),
-        };
-        mqtt.send(&Packet::Connect(connect)).await;
-        match mqtt.next().await {
-            Came::ConnAck(ReasonCode::SUCCESS) => Ok(mqtt),
-            Came::ConnAck(reason) => {
-                assert_eq!(mqtt.next().await, Came::Closed);
-                Err(reason)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) async fn send(&mut self, packet: &Packet<'_>) {
-        self.raw(&packet.to_vec(self.version)).await;
-    }
-
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
-        // The peer may have closed already; what it says is looked at by `next`.
-        let _ = self.stream.write_all(bytes).await;
-    }
-
-    pub(crate) async fn publish(&mut self, topic: &str, payload: &[u8], properties: Properties<'_>) {
-        let publish = Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            topic,
-            packet_id: None,
-            properties,
-            payload,
-        };
-        self.send(&Packet::Publish(publish)).await;
-    }
-
-    /// A request to `$oauth/<what>` and its answer.
-    pub(crate) async fn ask(&mut self, what: &str, payload: &Value) -> Value {
-        self.publish(&format!("$oauth/{what}"), payload.to_string().as_bytes(), Properties::EMPTY).await;
-        let (topic, answer) = self.message().await;
-        assert_eq!(topic, format!("$oauth/{what}/response"));
-        answer
-    }
-
-    /// The next message that is pushed or answered.
-    pub(crate) async fn message(&mut self) -> (String, Value) {
-        match self.next().await {
-            Came::Publish { topic, payload, .. } => (topic, payload),
-            other => panic!("expected a message, not {other:?}"),
-        }
-    }
-
-    pub(crate) async fn next(&mut self) -> Came {
-        tokio::time::timeout(DEADLINE, self.packet()).await.expect("nothing came in time")
-    }
-
-    async fn packet(&mut self) -> Came {
-        loop {
-            if let Some(length) = mqtt_wire::frame_len(&self.input, 1 << 20).unwrap()
-                && self.input.len() >= length
-            {
-                let came = read(&Packet::decode(&self.input[..length], self.version).unwrap());
-                self.input.advance(length);
-                return came;
-            }
-            match self.stream.read_buf(&mut self.input).await {
-                Ok(0) | Err(_) => return Came::Closed,
-                Ok(_) => {}
-            }
-        }
-    }
-}
-
-fn read(packet: &Packet<'_>) -> Came {
-    match packet {
-        Packet::ConnAck(ConnAck { reason, .. }) => Came::ConnAck(*reason),
-        Packet::Publish(publish) => Came::Publish {
-            topic: publish.topic.to_owned(),
-            correlation: publish.properties.correlation_data().map(<[u8]>::to_vec),
-            payload: serde_json::from_slice(publish.payload).unwrap(),
-        },
-        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack) => {
-            Came::Ack(ack.packet_id, ack.reason)
-        }
-        Packet::SubAck(ack) => Came::SubAck(ack.codes.to_vec()),
-        Packet::UnsubAck(ack) => Came::SubAck(ack.codes.to_vec()),
-        Packet::PingResp => Came::Pong,
-        Packet::Disconnect(goodbye) => Came::Goodbye(goodbye.reason),
-        other => panic!("{other:?}"),
     }
 }
 

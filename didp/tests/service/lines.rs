@@ -1,16 +1,19 @@
-//! Properties of the line of a grant (design §3) over random schedules of lost replies, retries, uses and thefts.
+//! Properties of the line of a grant (design §3) over random schedules of lost and late replies, retries, races, uses, waits,
+//! revocations and thefts, over HTTP and over MQTT.
 
 use std::collections::HashSet;
 
 use didp::flows::token::{self, TokenRequest};
 use didp::flows::{Refusal, claim, introspection};
+use mqtt_wire::{Properties, Version};
 use didp::state::App;
 use didp::store::clients::{self, Client};
 use oauth_wire::{Introspection, TokenResponse};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
-use crate::harness::{Didp, GATEWAY, text};
+use crate::harness::{self, Came, Device, Didp, GATEWAY, Mqtt, text};
 
 /// A pair of tokens that somebody holds.
 #[derive(Clone, Debug)]
@@ -38,8 +41,10 @@ enum Step {
     Refresh,
     /// Refreshes; the answer is lost on the way, and the client knows nothing of it.
     LostReply,
-    /// Refreshes several times at once and keeps the last answer.
+    /// Refreshes several times, one after the other, and keeps the last answer.
     Retries(u8),
+    /// Refreshes several times at once and keeps one of the answers; the others come late, and are ignored.
+    Race(u8),
     /// Connects to the gateway with what it has stored.
     Use,
     /// Time passes.
@@ -51,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Refresh),
         3 => Just(Step::LostReply),
         1 => (1..12_u8).prop_map(Step::Retries),
+        1 => (2..8_u8).prop_map(Step::Race),
         3 => Just(Step::Use),
         1 => (1..7_200_i64).prop_map(Step::Wait),
     ];
@@ -84,26 +90,129 @@ fn schedules(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() }
 }
 
-/// Plays a schedule of an honest client that holds `held`; afterwards, one line lives.
-async fn play(didp: &Didp, client: &Client, mut held: Pair, mut every: Vec<Pair>, steps: Vec<Step>) {
+/// How a client's requests travel.
+enum Way<'a> {
+    /// To the flow behind both doorways.
+    Flow(&'a Didp, Client),
+    /// `POST /token`.
+    Http(&'a Didp, harness::Client),
+    /// `$oauth/token`, on a connection that is made anew when it was closed.
+    Mqtt(&'a Didp, Device, Mutex<Option<Mqtt>>),
+    /// Now over the one, now over the other, as a device may.
+    Both(Box<[Way<'a>; 2]>, std::sync::atomic::AtomicUsize),
+}
+
+impl<'a> Way<'a> {
+    fn both(didp: &'a Didp, device: Device) -> Self {
+        let client = harness::Client {
+            client_id: device.client_id.clone(),
+            secret: Some(device.secret.clone()),
+            method: "client_secret_basic".into(),
+        };
+        let ways = [Way::Http(didp, client), Way::Mqtt(didp, device, Mutex::default())];
+        Way::Both(Box::new(ways), Default::default())
+    }
+
+    fn didp(&self) -> &'a Didp {
+        match self {
+            Way::Flow(didp, _) | Way::Http(didp, _) | Way::Mqtt(didp, ..) => didp,
+            Way::Both(ways, _) => ways[0].didp(),
+        }
+    }
+
+    async fn refresh(&self, pair: &Pair) -> Result<Pair, String> {
+        match self {
+            Way::Flow(didp, client) => {
+                refresh(&didp.app, client, pair).await.map_err(|refusal| refusal.answer().error.as_str().into())
+            }
+            Way::Http(didp, client) => answered(didp.refresh(client, &pair.refresh).await.1),
+            Way::Mqtt(didp, device, link) => {
+                let request = json!({"grant_type": "refresh_token", "refresh_token": pair.refresh});
+                answered(Self::ask(didp, device, link, "token", &request).await)
+            }
+            Way::Both(ways, turn) => {
+                let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Box::pin(ways[turn % 2].refresh(pair)).await
+            }
+        }
+    }
+
+    async fn revoke(&self, token: &str) {
+        match self {
+            Way::Flow(didp, client) => assert!(token::revoke(&didp.app, client, token).await.unwrap()),
+            Way::Http(didp, client) => {
+                let secret = client.secret.as_deref().unwrap_or_default();
+                let basic = Some((client.client_id.as_str(), secret));
+                assert_eq!(didp.form("/revoke", basic, &[("token", token)]).await.0, 200);
+            }
+            Way::Mqtt(didp, device, link) => {
+                let answer = Self::ask(didp, device, link, "revoke", &json!({"token": token})).await;
+                assert_eq!(answer, json!({}));
+            }
+            Way::Both(ways, _) => Box::pin(ways[1].revoke(token)).await,
+        }
+    }
+
+    /// Asks on the connection that there is; a closed one (requests have a rate there) is made anew.
+    async fn ask(didp: &Didp, device: &Device, link: &Mutex<Option<Mqtt>>, what: &str, payload: &Value) -> Value {
+        let mut link = link.lock().await;
+        for _ in 0..3 {
+            if link.is_none() {
+                let login = Mqtt::login(didp.mqtt_address(), Version::V5, &device.client_id, &device.secret).await;
+                *link = Some(login.unwrap());
+            }
+            if let Some(mqtt) = link.as_mut() {
+                let payload = payload.to_string();
+                mqtt.publish(&format!("$oauth/{what}"), payload.as_bytes(), Properties::EMPTY).await;
+                if let Came::Publish { payload, .. } = mqtt.next().await {
+                    return payload;
+                }
+            }
+            *link = None;
+        }
+        panic!("no connection gave an answer");
+    }
+}
+
+fn answered(answer: Value) -> Result<Pair, String> {
+    match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(Pair::of(&answer)),
+    }
+}
+
+/// Plays a schedule of an honest client that holds `held`; afterwards, one line lives. Answers all pairs that there ever were,
+/// the one that lives last.
+async fn play(way: &Way<'_>, mut held: Pair, mut every: Vec<Pair>, steps: Vec<Step>) -> Vec<Pair> {
+    let didp = way.didp();
     every.push(held.clone());
     for step in steps {
         match step {
-            Step::Refresh => held = refresh(&didp.app, client, &held).await.expect("stranded"),
-            Step::LostReply => every.push(refresh(&didp.app, client, &held).await.expect("stranded")),
+            Step::Refresh => held = way.refresh(&held).await.expect("stranded"),
+            Step::LostReply => every.push(way.refresh(&held).await.expect("stranded")),
             Step::Retries(count) => {
                 let mut kept = None;
                 for _ in 0..count {
-                    let answer = refresh(&didp.app, client, &held).await.expect("stranded");
+                    let answer = way.refresh(&held).await.expect("stranded");
                     every.push(answer.clone());
                     kept = Some(answer);
                 }
                 held = kept.unwrap_or(held);
             }
+            Step::Race(count) => {
+                let tries = (0..count).map(|_| way.refresh(&held));
+                let answers: Vec<Pair> = futures_util::future::join_all(tries)
+                    .await
+                    .into_iter()
+                    .map(|answer| answer.expect("stranded"))
+                    .collect();
+                every.extend(answers.iter().cloned());
+                held = answers[usize::from(count) / 2].clone();
+            }
             Step::Use => {
                 // A token that ended by time is renewed, as any client does.
                 if !is_active(&didp.app, &held).await {
-                    held = refresh(&didp.app, client, &held).await.expect("stranded");
+                    held = way.refresh(&held).await.expect("stranded");
                     assert!(is_active(&didp.app, &held).await, "a fresh token is accepted");
                 }
             }
@@ -111,12 +220,27 @@ async fn play(didp: &Didp, client: &Client, mut held: Pair, mut every: Vec<Pair>
         }
         every.push(held.clone());
     }
-    held = refresh(&didp.app, client, &held).await.expect("stranded");
+    held = way.refresh(&held).await.expect("stranded");
     assert!(is_active(&didp.app, &held).await);
     for other in every.iter().filter(|other| other.access != held.access) {
         assert!(!is_active(&didp.app, other).await, "two lines live");
     }
     assert!(is_active(&didp.app, &held).await);
+    every.push(held);
+    every
+}
+
+/// Once the grant is revoked, nothing that there ever was works any more.
+async fn revoked(way: &Way<'_>, every: &[Pair], which: usize) {
+    let didp = way.didp();
+    let alive = every.last().unwrap();
+    way.revoke(&alive.refresh).await;
+    assert!(!is_active(&didp.app, alive).await);
+    let other = &every[which % every.len()];
+    for pair in [other, alive] {
+        assert_eq!(way.refresh(pair).await.err().as_deref(), Some("invalid_grant"));
+        assert!(!is_active(&didp.app, pair).await);
+    }
 }
 
 #[test]
@@ -127,11 +251,92 @@ fn without_a_thief_no_schedule_strands_an_app() {
             let anna = didp.owner("anna").await;
             let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
             let client = client(&didp.app, &app.client_id).await;
-            play(didp, &client, Pair::of(&tokens), Vec::new(), steps).await;
+            play(&Way::Flow(didp, client), Pair::of(&tokens), Vec::new(), steps).await;
         });
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn without_a_thief_no_schedule_strands_an_app_over_http_and_a_revocation_ends_it_all() {
+    let mut runner = proptest::test_runner::TestRunner::new(schedules(10));
+    let outcome = runner.run(&(steps(), any::<usize>()), |(steps, which)| {
+        with_didp(async |didp| {
+            let anna = didp.owner("anna").await;
+            let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
+            let way = Way::Http(didp, app);
+            let every = play(&way, Pair::of(&tokens), Vec::new(), steps).await;
+            revoked(&way, &every, which).await;
+        });
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn without_a_thief_no_schedule_strands_a_device_over_http_and_mqtt_and_a_revocation_ends_it_all() {
+    let mut runner = proptest::test_runner::TestRunner::new(schedules(10));
+    let outcome = runner.run(&(steps(), any::<usize>()), |(steps, which)| {
+        with_didp(async |didp| {
+            let anna = didp.owner("anna").await;
+            let (device, mqtt, tokens) = didp.claimed(&anna).await;
+            drop(mqtt);
+            let way = Way::both(didp, device);
+            let every = play(&way, Pair::of(&tokens), Vec::new(), steps).await;
+            revoked(&way, &every, which).await;
+        });
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// A public client may retry for 60 seconds; within them no schedule strands it either.
+#[test]
+fn without_a_thief_no_schedule_strands_a_public_client_that_retries_in_time() {
+    let step = prop_oneof![
+        3 => Just(Step::Refresh),
+        3 => Just(Step::LostReply),
+        2 => (1..12_u8).prop_map(Step::Retries),
+        1 => (2..8_u8).prop_map(Step::Race),
+        3 => Just(Step::Use),
+        2 => (1..5_i64).prop_map(Step::Wait),
+    ];
+    let mut runner = proptest::test_runner::TestRunner::new(schedules(10));
+    let outcome = runner.run(&proptest::collection::vec(step, 1..12), |steps| {
+        with_didp(async |didp| {
+            let anna = didp.owner("anna").await;
+            let (app, tokens) = didp.allowed(&anna, "none").await;
+            play(&Way::Http(didp, app), Pair::of(&tokens), Vec::new(), steps).await;
+        });
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Of any number of siblings the newest eight are alive, and the first that is used is the only one.
+#[tokio::test]
+async fn of_many_siblings_eight_are_alive_until_one_is_used() {
+    let didp = Didp::start().await;
+    let anna = didp.owner("anna").await;
+    for used in [0, 7] {
+        let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
+        let parent = Pair::of(&tokens);
+        assert!(is_active(&didp.app, &parent).await);
+        let mut siblings = Vec::new();
+        for _ in 0..13 {
+            siblings.push(answered(didp.refresh(&app, &parent.refresh).await.1).unwrap());
+        }
+        let alive = siblings.split_off(5);
+        for dead in &siblings {
+            assert!(!is_active(&didp.app, dead).await, "the oldest gave way");
+        }
+        assert!(is_active(&didp.app, &alive[used]).await, "the newest eight are good");
+        for (at, other) in alive.iter().enumerate() {
+            assert_eq!(is_active(&didp.app, other).await, at == used);
+        }
+        assert!(!is_active(&didp.app, &parent).await);
+    }
 }
 
 #[test]
@@ -164,7 +369,7 @@ fn without_a_thief_no_schedule_strands_a_device_from_its_code_on() {
                 // The report was lost, so the device's first step is to use what it stored.
                 assert!(is_active(&didp.app, &held).await);
             }
-            play(didp, &client, held, lost, steps).await;
+            play(&Way::Flow(didp, client), held, lost, steps).await;
         });
         Ok(())
     });

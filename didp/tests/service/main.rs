@@ -5,14 +5,20 @@
 
 mod abuse;
 mod apps;
+mod assertions;
+mod checklist;
 mod claims;
+mod device_grant;
 mod gateways;
 mod harness;
 mod lines;
 mod mqtt;
+mod openapi;
+mod outage;
 mod owners;
 mod postgres;
 mod program;
+mod pushed;
 mod registration;
 mod replicas;
 mod rotation;

@@ -1,5 +1,6 @@
 //! Owners and their sessions: design §2 and §3, checklist 28; what the account pages do.
 
+use didp::flows::login::{Linked, Session};
 use didp::flows::{account, login};
 
 use crate::harness::{Didp, text};
@@ -101,4 +102,34 @@ async fn two_consents_to_one_app_are_two_strangers_to_it() {
     }
     assert!(seen[0].0 != seen[1].0 && seen[0].1 != seen[1].1);
     assert_eq!(account::overview(&didp.app, &anna).await.unwrap().apps.len(), 2);
+}
+
+/// Checklist 28: a second login is linked by having both in one browser, never by what a provider says of somebody.
+#[tokio::test]
+async fn checklist_28_an_owner_may_have_several_logins_and_each_is_one_owners() {
+    let didp = Didp::start().await;
+    let (anna, ben) = (didp.owner("anna").await, didp.owner("ben").await);
+    let other = "https://other.test";
+    let link = async |session: &Session, subject: &str| login::link(&didp.app, session, other, subject, "Other").await.unwrap();
+    let unlink = async |issuer: &str, subject: &str| login::unlink(&didp.app, &anna, issuer, subject, "Other").await.unwrap();
+    let user_of = async |issuer: &str, subject: &str| {
+        let token = login::sign_in(&didp.app, issuer, subject).await.unwrap();
+        login::session(&didp.app, &token).await.unwrap().unwrap().user
+    };
+    assert_eq!(unlink("https://people.test", "anna").await, Linked::Last);
+    assert_eq!(link(&anna, "a-1").await, Linked::Done);
+    assert_eq!(link(&anna, "a-1").await, Linked::Already);
+    assert_eq!(link(&ben, "a-1").await, Linked::Anothers);
+    assert_eq!(user_of(other, "a-1").await, anna.user, "the same owner by either");
+    assert_ne!(user_of("https://third.test", "a-1").await, anna.user, "an issuer's subject, nobody else's");
+    assert!(!didp.holds("a-1"), "only a keyed hash");
+    assert_eq!(unlink("https://people.test", "ben").await, Linked::Anothers);
+    assert_eq!(unlink("https://people.test", "anna").await, Linked::Done);
+    assert_eq!(unlink("https://people.test", "anna").await, Linked::Already);
+    assert_ne!(user_of("https://people.test", "anna").await, anna.user, "who comes that way is new now");
+    assert_eq!(user_of(other, "a-1").await, anna.user);
+    for n in 2..=8 {
+        assert_eq!(link(&anna, &format!("a-{n}")).await, Linked::Done);
+    }
+    assert_eq!(link(&anna, "a-9").await, Linked::Full);
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{device_metadata, text};
 
@@ -79,6 +79,8 @@ fn check_config_names_file_and_line() {
 struct Running {
     child: Child,
     port: u16,
+    /// What it said since it serves.
+    said: std::sync::mpsc::Receiver<String>,
 }
 
 impl Running {
@@ -101,13 +103,19 @@ impl Running {
     fn launch(command: impl Fn(u16) -> Command) -> Self {
         for _ in 0..20 {
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = command(port).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                command(port).env("OAUTHING_LOG_FORMAT", "json").stderr(Stdio::piped()).spawn().unwrap();
             let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
             let told = lines.find(|line| line.contains("serving") || line.contains("cannot listen"));
             if told.is_some_and(|line| line.contains("serving")) {
                 // Somebody has to read what it says, as long as it lives.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Self { child, port };
+                let (say, said) = std::sync::mpsc::channel();
+                std::thread::spawn(move || {
+                    for line in lines {
+                        let _ = say.send(line);
+                    }
+                });
+                return Self { child, port, said };
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -117,6 +125,18 @@ impl Running {
 
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The next security event; other lines go to `others`.
+    fn event(&self, others: &mut Vec<String>) -> Value {
+        loop {
+            let line = self.said.recv_timeout(std::time::Duration::from_secs(20)).expect("a security event");
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["target"] == "audit" {
+                return event;
+            }
+            others.push(line);
+        }
     }
 }
 
@@ -197,4 +217,50 @@ async fn a_full_disk_is_said_and_loses_nothing_that_was_acknowledged() {
     }
     let again = http.post(didp.url("/register/batch")).bearer_auth("token").json(&batch);
     assert_eq!(again.send().await.unwrap().status(), 201);
+}
+
+/// The log of security events is a contract (docs/security-events.md): these names, these members, and nothing that was sent.
+#[tokio::test]
+async fn security_events_have_a_stable_schema_and_hold_no_secret_and_no_address() {
+    let dir = prepared();
+    let running = Running::start(dir.path());
+    let http = reqwest::Client::new();
+    let register = |token: &'static str| {
+        http.post(running.url("/register")).bearer_auth(token).json(&device_metadata("code")).send()
+    };
+    assert_eq!(register("guessed-token").await.unwrap().status(), 401);
+    let device: Value = register("token").await.unwrap().json().await.unwrap();
+    let client = text(&device["client_id"]);
+    for (user, password) in [(client.as_str(), "guessed-secret"), ("guessed-client", "guessed-secret")] {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", "guessed-refresh")];
+        let request = http.post(running.url("/token")).basic_auth(user, Some(password)).form(&form);
+        assert_eq!(request.send().await.unwrap().status(), 401);
+    }
+    let form = [("token", "guessed-access")];
+    let request = http.post(running.url("/introspect")).basic_auth("ignite", Some("guessed-secret")).form(&form);
+    assert_eq!(request.send().await.unwrap().status(), 401);
+    let management = running.url(&format!("/register/{client}"));
+    let token = text(&device["registration_access_token"]);
+    assert_eq!(http.delete(management).bearer_auth(token).send().await.unwrap().status(), 204);
+
+    let mut others = Vec::new();
+    let expected = [
+        json!({"level": "WARN", "event": "registration_refused", "why": "not a valid initial access token"}),
+        json!({"level": "INFO", "event": "clients_registered", "registrar": "maker", "count": 1}),
+        json!({"level": "WARN", "event": "client_refused", "via": "http", "client": client, "why": "wrong secret"}),
+        json!({"level": "WARN", "event": "client_refused", "via": "http", "why": "unknown client"}),
+        json!({"level": "WARN", "event": "gateway_refused", "why": "wrong credentials"}),
+        json!({"level": "INFO", "event": "client_deleted", "client": client}),
+    ];
+    for wanted in expected {
+        let mut event = running.event(&mut others);
+        others.push(event.to_string());
+        let object = event.as_object_mut().unwrap();
+        assert!(object.remove("timestamp").is_some() && object.remove("target").is_some());
+        assert_eq!(event, wanted);
+    }
+    for line in others {
+        let holds = |what: &str| line.contains(what);
+        assert!(!holds("guessed") && !holds("127.0.0.1:5") && !holds(&text(&device["client_secret"])), "{line}");
+    }
 }

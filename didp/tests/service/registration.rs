@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, press, text};
+use crate::harness::{BIG_MANUFACTURER, CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, press, text};
 
 #[tokio::test]
 async fn a_device_gets_exactly_what_it_is_flashed_with() {
@@ -116,7 +116,7 @@ async fn a_repeated_request_with_an_idempotency_key_gives_the_same_device() {
 }
 
 #[tokio::test]
-async fn a_batch_is_all_or_nothing_and_bounded_by_the_quota() {
+async fn checklist_22_a_batch_is_all_or_nothing_and_bounded_by_the_quota() {
     let didp = Didp::start().await;
     let batch = |count: usize| Value::from(vec![device_metadata("code"); count]);
     let (status, answer) = didp.json("/register/batch", Some(MANUFACTURER), &batch(40)).await;
@@ -129,6 +129,37 @@ async fn a_batch_is_all_or_nothing_and_bounded_by_the_quota() {
     let mut spoilt = batch(2);
     spoilt[1]["client_name"] = json!("");
     assert_eq!(didp.json("/register/batch", Some(MANUFACTURER), &spoilt).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_batch_of_a_thousand_is_repeated_by_its_key_and_one_more_is_refused() {
+    let didp = Didp::start_with("limits = { hash_iterations = 10 }").await;
+    let send = async |count: usize| {
+        let batch = Value::from(vec![device_metadata("code"); count]);
+        let request = didp.http.post(didp.url("/register/batch")).bearer_auth(BIG_MANUFACTURER);
+        let response = request.header("Idempotency-Key", "batch 7").json(&batch).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let (status, first) = send(1_000).await;
+    assert_eq!((status, first.as_array().unwrap().len()), (201, 1_000));
+    let ids: std::collections::HashSet<&str> =
+        first.as_array().unwrap().iter().map(|one| one["client_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 1_000);
+    assert_eq!(send(1_000).await, (201, first), "the same devices, not new ones");
+    assert_eq!(send(1_001).await.0, 400);
+}
+
+#[tokio::test]
+async fn checklist_22_an_initial_access_token_ends() {
+    let tables = r#"
+        [[manufacturer]]
+        id = "former"
+        name = "Former Maker"
+        initial_access_token_file = "former"
+        expires = 1"#;
+    let didp = Didp::start_with_files(&[("former", "token of a former maker")], "", tables).await;
+    let (status, answer) = didp.json("/register", Some("token of a former maker"), &device_metadata("code")).await;
+    assert_eq!((status, &answer["error"]), (401, &json!("invalid_token")));
 }
 
 #[tokio::test]
@@ -152,6 +183,8 @@ async fn management_reads_replaces_and_deletes() {
     let answer: Value = read(&device.management).await.unwrap().json().await.unwrap();
     assert_eq!(answer["client_name"], "Thermostat T1");
     assert!(answer.get("client_secret").is_none() && answer.get("user_registration_uri").is_none());
+    // RFC 7592 §3: what manages the registration is told each time.
+    assert_eq!(answer["registration_access_token"], device.management);
 
     let mut changed = device_metadata("press");
     changed["client_name"] = json!("Thermostat T2");
@@ -166,6 +199,8 @@ async fn management_reads_replaces_and_deletes() {
     );
     changed["client_secret"] = json!("chosen");
     assert_eq!(put(&changed).await.unwrap().status(), 400);
+    changed["client_secret"] = json!(device.secret);
+    assert_eq!(put(&changed).await.unwrap().status(), 200, "RFC 7592 §2.2: it may be repeated");
 
     changed.as_object_mut().unwrap().remove("client_secret");
     let mut mqtt = didp.connect(&device).await;

@@ -10,6 +10,7 @@ use super::app_host;
 use super::past::NoticeKind;
 use crate::flows::Refusal;
 use crate::flows::authorize::{Choice, ChosenDevice, stored};
+use crate::audit::{Audit, By};
 use crate::flows::change::Change;
 use crate::flows::details::{self, Asked, Audience};
 use crate::flows::exactness::Exactness;
@@ -123,9 +124,8 @@ pub async fn withdraw(app: &App, session: &Session, id: &str) -> Result<bool, Re
     let now = app.clock.now();
     let mut change = Change::begin(app).await?;
     let Some(grant) = grants::app_of_user(change.conn(), session.user, id).await? else { return Ok(false) };
-    end_app(&mut change, &grant, NoticeKind::AppWithdrawn, now).await?;
+    end_app(&mut change, &grant, By::Owner, now).await?;
     change.commit(app).await?;
-    tracing::info!(event = "app_withdrawn", by = "owner");
     Ok(true)
 }
 
@@ -193,8 +193,8 @@ pub async fn change(
         notices::insert(change.conn(), session.user, now, kind, &client.name).await?;
     }
     change.changed(session.user, &after.gateway, now).await?;
+    change.note(Audit::AppChanged { client: after.client_id });
     change.commit(app).await?;
-    tracing::info!(event = "app_changed", by = "owner");
     Ok(Changed::Done)
 }
 
@@ -238,12 +238,14 @@ fn agreed(
 pub(crate) async fn end_app(
     change: &mut Change,
     grant: &grants::Grant,
-    why: NoticeKind,
+    by: By,
     now: i64,
 ) -> Result<(), Refusal> {
     if grant.state == "active" {
         let name = clients::get(change.conn(), &grant.client_id).await?.map(|client| client.name);
-        notices::insert(change.conn(), grant.user_id, now, why.name(), name.as_deref().unwrap_or("")).await?;
+        let kind = if by == By::Replay { NoticeKind::TheftAlarm } else { NoticeKind::AppWithdrawn };
+        notices::insert(change.conn(), grant.user_id, now, kind.name(), name.as_deref().unwrap_or("")).await?;
+        change.note(Audit::AppEnded { client: grant.client_id.clone(), by });
     }
     change.end_grant(grant, now).await
 }

@@ -1,6 +1,7 @@
 //! Deleting an account: nothing of the owner stays, and every gateway is told, which stops the owner's PCM and deletes what it
 //! kept. The devices have no owner then; what the owner's claim gave them is worth nothing any more.
 
+use crate::audit::Audit;
 use crate::flows::change::Change;
 use crate::flows::login::Session;
 use crate::flows::{Refusal, ownership};
@@ -29,6 +30,6 @@ pub async fn erase(app: &App, session: &Session) -> Result<(), Refusal> {
     for claim in &under_way {
         peers::tell(app, &claim.device, claim.connection, ClaimMessage::Denied).await;
     }
-    tracing::info!(event = "account_erased");
+    Audit::AccountErased.record();
     Ok(())
 }

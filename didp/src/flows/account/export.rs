@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::app_host;
 use super::past::{self, NoticeKind};
+use crate::audit::Audit;
 use crate::flows::Refusal;
 use crate::flows::details::{self, Audience};
 use crate::flows::exactness::Exactness;
@@ -141,7 +142,7 @@ pub async fn export(app: &App, session: &Session) -> Result<Export, Refusal> {
             .collect(),
     };
     tx.commit().await?;
-    tracing::info!(event = "account_exported");
+    Audit::AccountExported.record();
     let issuer = app.issuer_text().to_owned();
     Ok(Export { version: VERSION, issuer, exported_at: now, account, devices, apps, activity })
 }

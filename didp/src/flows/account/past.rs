@@ -47,11 +47,15 @@ pub enum NoticeKind {
     LoggedOutElsewhere,
     /// Everything that is kept was downloaded.
     Exported,
+    /// The owner can log in at another provider as well.
+    LoginAdded,
+    /// The owner cannot log in there any more.
+    LoginRemoved,
 }
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [NoticeKind; 12] = [
+    pub const ALL: [NoticeKind; 14] = [
         Self::TheftAlarm,
         Self::Claimed,
         Self::ClaimUndone,
@@ -64,6 +68,8 @@ impl NoticeKind {
         Self::LoggedIn,
         Self::LoggedOutElsewhere,
         Self::Exported,
+        Self::LoginAdded,
+        Self::LoginRemoved,
     ];
 
     /// The name in the database and in exports.
@@ -81,6 +87,8 @@ impl NoticeKind {
             Self::LoggedIn => "logged_in",
             Self::LoggedOutElsewhere => "logged_out_elsewhere",
             Self::Exported => "exported",
+            Self::LoginAdded => "login_added",
+            Self::LoginRemoved => "login_removed",
         }
     }
 

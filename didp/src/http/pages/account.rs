@@ -171,6 +171,8 @@ fn line(w: &Words, notice: &NoticeView) -> Notice {
         NoticeKind::LoggedIn => w.notice_logged_in.with(subject),
         NoticeKind::LoggedOutElsewhere => w.notice_logged_out_elsewhere.to_owned(),
         NoticeKind::Exported => w.notice_exported.to_owned(),
+        NoticeKind::LoginAdded => w.notice_login_added.with(subject),
+        NoticeKind::LoginRemoved => w.notice_login_removed.with(subject),
     };
     Notice {
         text,

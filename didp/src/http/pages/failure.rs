@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::language::Reader;
 use super::views::{Frame, Link, Message, render};
+use crate::audit::Audit;
 use crate::flows::Refusal;
 
 /// A page that could not be shown, or a change that was not made.
@@ -72,7 +73,7 @@ impl Failure {
                 (StatusCode::UNPROCESSABLE_ENTITY, w.bad_request_heading, w.name_too_long)
             }
             Failure::Forged => {
-                tracing::warn!(event = "form_refused", why = "csrf");
+                Audit::FormForged.record();
                 (StatusCode::FORBIDDEN, w.forged_heading, w.forged_text)
             }
             Failure::NotFound => (StatusCode::NOT_FOUND, w.not_found_heading, w.not_found_text),
@@ -95,7 +96,12 @@ impl Failure {
                         retry_after = Some(*seconds);
                         (StatusCode::TOO_MANY_REQUESTS, w.too_many_heading, w.too_many_text)
                     }
-                    Refusal::Busy | Refusal::Store(_) => {
+                    Refusal::Busy => {
+                        retry_after = Some(1);
+                        (StatusCode::TOO_MANY_REQUESTS, w.too_many_heading, w.too_many_text)
+                    }
+                    Refusal::Store(_) => {
+                        retry_after = Some(1);
                         (StatusCode::SERVICE_UNAVAILABLE, w.unavailable_heading, w.unavailable_text)
                     }
                 }

@@ -9,9 +9,11 @@ use http::{HeaderMap, StatusCode};
 use super::failure::Failure;
 use super::form::Fields;
 use super::language::Reader;
+use super::logins;
 use super::segment::Segment;
 use super::session::{self, Visitor};
 use super::views::{Frame, Login, Provider, render};
+use crate::audit::Audit;
 use crate::flows;
 use crate::keys::Purpose;
 use crate::state::App;
@@ -69,16 +71,24 @@ pub(super) async fn begin(
     State(app): State<App>,
     Segment(id): Segment,
     reader: Reader,
+    Visitor(visitor): Visitor,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
-    let next = session::next_page(&app, query.one("next")?);
     let upstream = app.upstreams.get(&id).ok_or(Failure::NotFound)?;
-    let (url, pending) = match upstream.begin(&next, app.clock.now()).await {
+    let purpose = logins::purpose(&app, visitor.as_ref(), upstream, &query)?;
+    let next = match purpose {
+        None => session::next_page(&app, query.one("next")?),
+        Some(_) => logins::PAGE.to_owned(),
+    };
+    let (url, mut pending) = match upstream.begin(&next, app.clock.now()).await {
         Ok(begun) => begun,
         Err(error) => return explain(&app, &reader, upstream, &next, error),
     };
+    if let Some(purpose) = purpose {
+        pending = pending.with_purpose(purpose);
+    }
     let mut response = Redirect::to(url.as_str()).into_response();
     let stem = session::cookie_name(&app, "didp_login_");
     let older: Vec<&str> =
@@ -121,8 +131,10 @@ pub(super) async fn callback(
         );
     };
     let next = session::next_page(&app, Some(pending.next()));
-    let mut response = match upstream.finish(&callback, &pending, app.clock.now()).await {
-        Ok(person) => {
+    let finished = upstream.finish(&callback, &pending, app.clock.now()).await;
+    let mut response = match (finished, pending.purpose()) {
+        (Ok(person), Some(purpose)) => logins::changed(&app, &headers, upstream, purpose, &person).await?,
+        (Ok(person), None) => {
             if let Some(former) = session::session_token(&app, &headers) {
                 flows::login::sign_out(&app, former).await?;
             }
@@ -130,11 +142,12 @@ pub(super) async fn callback(
             if let Some(session) = flows::login::session(&app, &token).await? {
                 flows::account::past::note_login(&app, &session, upstream.name()).await?;
             }
+            Audit::OwnerSignedIn { upstream: upstream.id().to_owned() }.record();
             let mut response = Redirect::to(&next).into_response();
             response.headers_mut().append(SET_COOKIE, session::session_cookie(&app, &token));
             response
         }
-        Err(error) => explain(&app, &reader, upstream, &next, error)?,
+        (Err(error), _) => explain(&app, &reader, upstream, &next, error)?,
     };
     response.headers_mut().append(SET_COOKIE, session::set_cookie(&app, &name, "", Some(0)));
     Ok(response)
@@ -159,7 +172,7 @@ fn explain(
             (StatusCode::OK, w.login_denied.to_owned())
         }
         UpstreamError::Refused(what) => {
-            tracing::warn!(event = "login_refused", upstream = upstream.id(), why = what);
+            Audit::OwnerRefused { upstream: upstream.id().to_owned(), why: what }.record();
             (StatusCode::BAD_REQUEST, w.login_failed.to_owned())
         }
     };
@@ -179,6 +192,7 @@ pub(super) async fn end(
         session::check_post(&app, &headers, owner, &fields)?;
         if let Some(token) = session::session_token(&app, &headers) {
             flows::login::sign_out(&app, token).await?;
+            Audit::OwnerSignedOut.record();
         }
     }
     let mut response = Redirect::to("/login").into_response();

@@ -4,7 +4,9 @@
 mod account;
 mod claim;
 mod consent;
+mod elsewhere;
 mod exactness;
 mod login;
+mod logins;
 mod samples;
 mod site;

@@ -77,6 +77,44 @@ pub(super) struct Login<'a> {
     pub(super) providers: Vec<Provider<'a>>,
 }
 
+/// The ways to log in.
+#[derive(Template)]
+#[template(path = "logins.html")]
+pub(super) struct Logins<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) count: String,
+    pub(super) done: Option<&'static str>,
+    pub(super) problem: Option<&'static str>,
+    pub(super) ways: Vec<LoginWay<'a>>,
+}
+
+impl Logins<'_> {
+    /// Another way would be left.
+    fn can_remove(&self) -> bool {
+        self.ways.iter().any(|way| way.remove.is_some())
+    }
+}
+
+/// One provider, to be added or taken away.
+pub(super) struct LoginWay<'a> {
+    pub(super) name: &'a str,
+    pub(super) add: String,
+    /// None if the only way must stay.
+    pub(super) remove: Option<String>,
+}
+
+/// Type the code that an app without a browser shows.
+#[derive(Template)]
+#[template(path = "device_code.html")]
+pub(super) struct DeviceCode<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) typed: &'a str,
+    pub(super) problem: Option<&'static str>,
+}
+
 /// Press the button, type the code.
 #[derive(Template)]
 #[template(path = "claim_code.html")]
@@ -217,6 +255,10 @@ pub(super) struct Consent<'a> {
     pub(super) w: &'static Words,
     pub(super) frame: Frame,
     pub(super) csrf: &'a str,
+    /// Where the form goes.
+    pub(super) action: &'static str,
+    /// For an app on another device: what it shows, and what that means.
+    pub(super) elsewhere: Option<String>,
     pub(super) request: &'a str,
     pub(super) seal: String,
     pub(super) app: AskingApp<'a>,

@@ -123,10 +123,23 @@ fn consent(
     devices: Vec<OfferedDevice>,
     problem: Option<&'static str>,
 ) -> String {
+    asked(w, verified, devices, problem, None)
+}
+
+/// The same, for an app on another device where `elsewhere` says so.
+fn asked(
+    w: &'static Words,
+    verified: bool,
+    devices: Vec<OfferedDevice>,
+    problem: Option<&'static str>,
+    elsewhere: Option<String>,
+) -> String {
     Consent {
         w,
         frame: signed_in(w),
         csrf: "token",
+        action: "/authorize",
+        elsewhere,
         request: "client_id=x&state=\"><script>",
         seal: "seal".into(),
         app: AskingApp { name: "Warm Home", initial: "W".into(), host: "warm.example", verified },
@@ -347,6 +360,35 @@ fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
         ),
         ("consent-many", consent(w, true, vec![offered_with(w, "a", "Roof", true, &station())], None)),
         ("consent-no-device", consent(w, true, vec![], None)),
+        (
+            "consent-elsewhere",
+            asked(w, true, vec![offered(w, "a", "Kitchen", true)], None, Some(w.device_warning.with("WDJB-MJHT"))),
+        ),
+        (
+            "device",
+            DeviceCode { w, frame: signed_in(w), csrf: "token", typed: "", problem: Some(w.device_no_match) }
+                .render()
+                .unwrap(),
+        ),
+        (
+            "logins",
+            Logins {
+                w,
+                frame: signed_in(w),
+                count: w.logins_many.with(2),
+                done: None,
+                problem: Some(w.login_anothers),
+                ways: [("GitHub", 0), ("Google", 1)]
+                    .map(|(name, at)| LoginWay {
+                        name,
+                        add: format!("/login/{at}?link=x"),
+                        remove: Some(format!("/login/{at}?unlink=x")),
+                    })
+                    .into(),
+            }
+            .render()
+            .unwrap(),
+        ),
         ("account", account(w, true)),
         ("account-empty", account(w, false)),
         ("activity", activity(w)),

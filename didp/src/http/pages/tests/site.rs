@@ -11,6 +11,7 @@ use service::{Clock, Shutdown};
 use tower::ServiceExt as _;
 use url::Url;
 
+use crate::flows::device_authorization;
 use crate::flows::registration::{self, Metadata};
 use crate::flows::token::{self, TokenRequest};
 use crate::http::pages;
@@ -118,6 +119,19 @@ impl Site {
         let mut browser = self.browser();
         browser.log_in("/account").await;
         browser
+    }
+
+    /// An app without a browser, with its device authorization begun: its client_id, and what it shows.
+    pub(super) async fn television(&self) -> (String, device_authorization::Begun) {
+        let metadata = json!({
+            "client_name": "Television",
+            "grant_types": [oauth_wire::DEVICE_CODE, "refresh_token"],
+            "token_endpoint_auth_method": "none",
+        });
+        let client_id = self.register(Some("the-token-of-the-developer"), metadata).await.client_id;
+        let client = crate::store::clients::get(&mut *self.app.store.read().await.unwrap(), &client_id).await;
+        let begun = device_authorization::begin(&self.app, &client.unwrap().unwrap(), &[]).await.unwrap();
+        (client_id, begun)
     }
 
     async fn register(&self, token: Option<&str>, metadata: Value) -> registration::Registered {
@@ -291,6 +305,8 @@ impl Browser<'_> {
                 self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request.headers_mut().insert(header::COOKIE, line.join("; ").parse().unwrap());
         }
+        let here = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        request.extensions_mut().insert(axum::extract::ConnectInfo(here));
         let response = self.site.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         for cookie in parts.headers.get_all(header::SET_COOKIE) {

@@ -25,6 +25,20 @@ const LONGEST: usize = 32 * 1024;
 /// Parameters by which the client proved itself; they are no part of its request.
 const CREDENTIALS: [&str; 4] = ["client_id", "client_secret", "client_assertion", "client_assertion_type"];
 
+/// What is kept of a request. Others mean nothing here, and some could name a person (`login_hint`).
+const KEPT: [&str; 10] = [
+    "client_id",
+    "response_type",
+    "response_mode",
+    "redirect_uri",
+    "state",
+    "scope",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+    "authorization_details",
+];
+
 /// Answer of a push (RFC 9126 §2.2).
 #[derive(Debug, Clone, Serialize)]
 pub struct Pushed {
@@ -57,7 +71,8 @@ pub async fn push(app: &App, client: &Client, parameters: &[(String, String)]) -
         }
         Fault::Told { code, why, .. } => Refusal::OAuth(code, why),
     })?;
-    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
+    let kept = parameters.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish();
     if form.len() > LONGEST {
         return refuse(OAuthErrorCode::InvalidRequest, "the request is too long");
     }

@@ -179,7 +179,7 @@ pub(crate) async fn present(
     }
     tokens::note_presented(change.conn(), node.id, now).await?;
     if app.keys.has_older(Purpose::Token) {
-        let newest = app.keys.mac(Purpose::Token, &[handle.as_bytes()]);
+        let newest = app.keys.mac(Purpose::Token, &handle.parts());
         tokens::rewrap(change.conn(), node.id, newest.as_bytes()).await?;
     }
     let response = mint(app, &mut change, &node, &grant, renewed.map(|(secret, _)| secret)).await?;

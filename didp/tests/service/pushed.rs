@@ -34,8 +34,10 @@ async fn rfc_9126_section_2_2_a_pushed_request_is_decided_once_by_its_own_client
     let (status, answer) = push(&didp, &client, |parameters| {
         *parameters = client.request(&verifier);
         parameters.push(("authorization_details".into(), details.into()));
+        parameters.push(("login_hint".into(), "anna@people.test".into()));
     })
     .await;
+    assert!(!didp.holds("anna%40people.test"), "nothing that names a person is kept");
     assert_eq!((status, &answer["expires_in"]), (201, &json!(600)), "{answer}");
     let handle = text(&answer["request_uri"]);
     assert!(handle.starts_with("urn:ietf:params:oauth:request_uri:"));

@@ -71,7 +71,7 @@ impl Didp {
     pub(crate) async fn start_prepared(prepare: impl AsyncFnOnce(&Path)) -> Self {
         let dir = prepared();
         prepare(dir.path()).await;
-        Self::open(dir, String::new(), Clock::system(), "didp.sqlite".to_owned()).await
+        Self::open(dir, String::new(), String::new(), Clock::system(), "didp.sqlite".to_owned()).await
     }
 
     /// A DIdP on a database that others may share; `keys` is the directory of another one whose keys it has.

@@ -124,7 +124,9 @@ impl Audit {
                 Line { upstream: Some(upstream), why: Some(why), ..alarm("owner_refused") }
             }
             Self::ProviderLinked { upstream } => Line { upstream: Some(upstream), ..of("provider_linked") },
-            Self::ProviderUnlinked { upstream } => Line { upstream: Some(upstream), ..of("provider_unlinked") },
+            Self::ProviderUnlinked { upstream } => {
+                Line { upstream: Some(upstream), ..of("provider_unlinked") }
+            }
             Self::FormForged => alarm("form_forged"),
             Self::AppAllowed { client } => Line { client: Some(client), ..of("app_allowed") },
             Self::AppChanged { client } => Line { client: Some(client), ..of("app_changed") },
@@ -138,7 +140,9 @@ impl Audit {
             Self::DeviceSuspended { client, by } => {
                 Line { client: Some(client), by: Some(by.name()), ..of("device_suspended") }
             }
-            Self::ClaimExhausted { client } => Line { client: Some(client), ..alarm("claim_window_exhausted") },
+            Self::ClaimExhausted { client } => {
+                Line { client: Some(client), ..alarm("claim_window_exhausted") }
+            }
             Self::ClaimContested { client } => Line { client: Some(client), ..alarm("claim_contested") },
             Self::TokenReplayed { client } => Line { client: Some(client), ..alarm("token_replayed") },
             Self::UserCodeLimited => alarm("user_code_limited"),

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::flows::clients::assertion;
 use crate::config::{Config, Mistake, Registrar};
+use crate::flows::clients::assertion;
 use crate::hashing::Hasher;
 use crate::hub::Hub;
 use crate::keys::Keyring;

@@ -99,7 +99,8 @@ impl Throttle {
             return Err(seconds(tries.locked_until - now_millis));
         }
         // Whoever failed before may not guess in parallel what the lockout makes slow one by one.
-        let at_once = if tries.failures == 0 { AT_ONCE } else { self.free_tries.saturating_sub(tries.failures).max(1) };
+        let at_once =
+            if tries.failures == 0 { AT_ONCE } else { self.free_tries.saturating_sub(tries.failures).max(1) };
         if tries.under_way >= at_once {
             return Err(1);
         }
@@ -216,7 +217,11 @@ mod tests {
     }
 
     fn wide(free: u32) -> Throttle {
-        Throttle::new(&Limits { failures_per_address: 10_000, failures_per_client: free, ..Limits::default() })
+        Throttle::new(&Limits {
+            failures_per_address: 10_000,
+            failures_per_client: free,
+            ..Limits::default()
+        })
     }
 
     #[test]
@@ -242,7 +247,10 @@ mod tests {
             lockouts.push((now - begun) / 1_000);
         }
         assert_eq!(lockouts, [0, 0, 0, 6, 12, 24, 48, 96, 192, 384, 768, 1_536, 3_072, 3_600]);
-        assert!(throttle.attempt(IpAddr::from([198, 51, 100, 1]), "client", now).is_ok(), "elsewhere it is free");
+        assert!(
+            throttle.attempt(IpAddr::from([198, 51, 100, 1]), "client", now).is_ok(),
+            "elsewhere it is free"
+        );
     }
 
     #[test]
@@ -309,7 +317,10 @@ mod tests {
     fn polls_have_an_interval() {
         let throttle = throttle();
         let polls = [0, 1_000, 4_999, 5_000, 9_000, 10_000];
-        assert_eq!(polls.map(|at| throttle.poll(b"code", 5_000, at)), [true, false, false, true, false, true]);
+        assert_eq!(
+            polls.map(|at| throttle.poll(b"code", 5_000, at)),
+            [true, false, false, true, false, true]
+        );
         assert!(throttle.poll(b"other", 5_000, 10_001));
     }
 

@@ -181,7 +181,20 @@ pub(crate) fn fuzz(seconds: Option<u64>, packets: Option<u64>, seed: u64) -> any
     };
     let (number, seed) = (number.to_string(), seed.to_string());
     let run = |of: &str, bound: &str| {
-        let run = ["run", "--locked", "--quiet", "--profile", "fuzz", "-p", of, "--", bound, &number, "--seed", &seed];
+        let run = [
+            "run",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "fuzz",
+            "-p",
+            of,
+            "--",
+            bound,
+            &number,
+            "--seed",
+            &seed,
+        ];
         Run::new(cargo(), &run).go()
     };
     run("mqtt-fuzz", bound)?;

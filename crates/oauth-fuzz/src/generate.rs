@@ -3,11 +3,40 @@
 use mqtt_fuzz::random::Random;
 
 const WORDS: [&str; 34] = [
-    "client_name", "redirect_uris", "https://app.example/cb", "http://127.0.0.1/cb", "http://app.example/", "grant_types",
-    "authorization_code", "refresh_token", oauth_wire::DEVICE_CODE, "token_endpoint_auth_method", "none",
-    "client_secret_basic", "private_key_jwt", "jwks", "device", "confirm", "code", "press", "channels", "name", "direction",
-    "data", "command", "type", "mqtt", "actions", "read", "view", "kind", "summary", "window_s", "code_challenge_method",
-    "S256", "grant_type",
+    "client_name",
+    "redirect_uris",
+    "https://app.example/cb",
+    "http://127.0.0.1/cb",
+    "http://app.example/",
+    "grant_types",
+    "authorization_code",
+    "refresh_token",
+    oauth_wire::DEVICE_CODE,
+    "token_endpoint_auth_method",
+    "none",
+    "client_secret_basic",
+    "private_key_jwt",
+    "jwks",
+    "device",
+    "confirm",
+    "code",
+    "press",
+    "channels",
+    "name",
+    "direction",
+    "data",
+    "command",
+    "type",
+    "mqtt",
+    "actions",
+    "read",
+    "view",
+    "kind",
+    "summary",
+    "window_s",
+    "code_challenge_method",
+    "S256",
+    "grant_type",
 ];
 
 const WHOLE: [&str; 9] = [
@@ -23,8 +52,8 @@ const WHOLE: [&str; 9] = [
 ];
 
 const BITS: [&str; 24] = [
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "null", "true", "1e999", "-0", "&", "=", "%", "%00", "%ff",
-    "+", ";", "\u{202e}", "\u{0}", "Og==",
+    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "null", "true", "1e999", "-0", "&", "=",
+    "%", "%00", "%ff", "+", ";", "\u{202e}", "\u{0}", "Og==",
 ];
 
 /// Writes an input into `out`.
@@ -42,7 +71,9 @@ pub fn input(random: &mut Random, out: &mut Vec<u8>) {
 
 fn value(random: &mut Random, out: &mut Vec<u8>, depth: usize) {
     match random.below(if depth == 0 { 3 } else { 6 }) {
-        0 => out.extend_from_slice(random.one_of(&["null", "true", "0", "60", "-1.5", "18446744073709551616"]).as_bytes()),
+        0 => out.extend_from_slice(
+            random.one_of(&["null", "true", "0", "60", "-1.5", "18446744073709551616"]).as_bytes(),
+        ),
         1 | 2 => text(random, out),
         3 => {
             out.push(b'[');

@@ -46,7 +46,12 @@ fn main() -> anyhow::Result<()> {
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
-fn fuzz((name, target): Target, mut random: Random, limit: Option<Duration>, inputs: u64) -> anyhow::Result<()> {
+fn fuzz(
+    (name, target): Target,
+    mut random: Random,
+    limit: Option<Duration>,
+    inputs: u64,
+) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut input = Vec::new();
     let mut done = 0_u64;
@@ -69,6 +74,8 @@ fn keep(name: &str, input: &[u8]) -> anyhow::Error {
     let path = std::env::temp_dir().join(format!("oauth-fuzz-{name}"));
     match std::fs::write(&path, input) {
         Ok(()) => anyhow::anyhow!("an input of {name} failed; it is kept in {}", path.display()),
-        Err(error) => anyhow::anyhow!("an input of {name} failed and could not be kept ({error}): {input:02X?}"),
+        Err(error) => {
+            anyhow::anyhow!("an input of {name} failed and could not be kept ({error}): {input:02X?}")
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The targets: each takes any bytes, and panics if a parser does not do what it promises.
 
 use oauth_wire::{
-    AuthorizationRequest, DEVICE_CODE, DeviceRequest, Form, FormError, Metadata, OAuthErrorCode, RequestTopic, basic,
+    AuthorizationRequest, DEVICE_CODE, DeviceRequest, Form, FormError, Metadata, OAuthErrorCode,
+    RequestTopic, basic,
 };
 
 /// A target by its name.
@@ -23,7 +24,8 @@ pub fn form(bytes: &[u8]) {
             let again = Form::parse(written.extend_pairs(form.pairs()).finish().as_bytes());
             assert_eq!(again.as_ref(), Ok(&form), "a form is what it says");
             for (name, _) in form.pairs() {
-                let count = form.pairs().iter().filter(|(other, value)| other == name && !value.is_empty()).count();
+                let count =
+                    form.pairs().iter().filter(|(other, value)| other == name && !value.is_empty()).count();
                 match form.optional(name) {
                     Ok(None) => assert_eq!(count, 0),
                     Ok(Some(value)) => assert!(count == 1 && !value.is_empty()),
@@ -38,7 +40,10 @@ pub fn form(bytes: &[u8]) {
         if let Some((user, password)) = basic(&value) {
             assert!(user.len() + password.len() < text.len(), "decoding makes nothing longer");
         }
-        assert!(basic(text).is_none() || text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic ")));
+        assert!(
+            basic(text).is_none()
+                || text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic "))
+        );
     }
 }
 
@@ -56,7 +61,10 @@ pub fn json(bytes: &[u8]) {
         // Keys are any JSON, and a number of many digits is not what it was after it was written and read.
         (again.jwks, metadata.jwks) = (None, None);
         assert_eq!(again, metadata);
-        assert!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"].contains(&metadata.method()));
+        assert!(
+            ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+                .contains(&metadata.method())
+        );
         assert!(!metadata.client_name.trim().is_empty() && metadata.client_name.chars().count() <= 80);
         match &metadata.device {
             Some(device) => {
@@ -68,7 +76,10 @@ pub fn json(bytes: &[u8]) {
         for uri in &metadata.redirect_uris {
             let url = url::Url::parse(uri).expect("a redirect URI is a URL");
             assert!(url.fragment().is_none() && url.username().is_empty() && url.password().is_none());
-            assert!(url.scheme() == "https" || url.host().is_some_and(|host| oauth_wire::is_local(&host)), "checklist 2");
+            assert!(
+                url.scheme() == "https" || url.host().is_some_and(|host| oauth_wire::is_local(&host)),
+                "checklist 2"
+            );
         }
     }
     if let Ok(details) = serde_json::from_slice::<Vec<AuthorizationRequest>>(bytes) {
@@ -90,7 +101,9 @@ pub fn mqtt_request(bytes: &[u8]) {
                 assert!(object.is_ok_and(|value| value.is_object()), "only objects are requests");
                 let fits = match request {
                     DeviceRequest::Claim { .. } => topic == RequestTopic::Claim,
-                    DeviceRequest::Redeem { .. } | DeviceRequest::Refresh { .. } => topic == RequestTopic::Token,
+                    DeviceRequest::Redeem { .. } | DeviceRequest::Refresh { .. } => {
+                        topic == RequestTopic::Token
+                    }
                     DeviceRequest::ClaimDone => topic == RequestTopic::ClaimDone,
                     DeviceRequest::Revoke { .. } => topic == RequestTopic::Revoke,
                     DeviceRequest::Reset => topic == RequestTopic::Reset,
@@ -98,7 +111,10 @@ pub fn mqtt_request(bytes: &[u8]) {
                 assert!(fits, "{topic:?}");
             }
             Err((code, why)) => {
-                assert!(matches!(code, OAuthErrorCode::InvalidRequest | OAuthErrorCode::UnsupportedGrantType));
+                assert!(matches!(
+                    code,
+                    OAuthErrorCode::InvalidRequest | OAuthErrorCode::UnsupportedGrantType
+                ));
                 assert!(!why.is_empty());
             }
         }

@@ -18,7 +18,8 @@ fn inputs(seed: u64, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn some_inputs_are_accepted_and_most_are_not() {
     let inputs = inputs(7, 4_000);
-    let accepted = |is_accepted: &dyn Fn(&[u8]) -> bool| inputs.iter().filter(|input| is_accepted(input)).count();
+    let accepted =
+        |is_accepted: &dyn Fn(&[u8]) -> bool| inputs.iter().filter(|input| is_accepted(input)).count();
     let metadata = accepted(&|input| {
         serde_json::from_slice::<Metadata>(input).is_ok_and(|mut metadata| metadata.check(false).is_ok())
     });

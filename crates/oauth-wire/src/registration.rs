@@ -138,7 +138,10 @@ impl Metadata {
             &["authorization_code", "refresh_token", DEVICE_CODE]
         };
         if !listed(&self.grant_types, grants) || !listed(&self.response_types, &["code"]) {
-            return refuse(BAD, "the code flow, the device authorization grant and refresh tokens are supported");
+            return refuse(
+                BAD,
+                "the code flow, the device authorization grant and refresh tokens are supported",
+            );
         }
         if !listed(&self.authorization_details_types, &["mqtt"]) {
             return refuse(BAD, "the only type of authorization details is mqtt");
@@ -149,7 +152,10 @@ impl Metadata {
         }
         let short = [&self.software_id, &self.software_version, &self.scope];
         if short.into_iter().flatten().any(|text| !is_text(text, 128)) {
-            return refuse(BAD, "software_id, software_version and scope have 128 printable characters at most");
+            return refuse(
+                BAD,
+                "software_id, software_version and scope have 128 printable characters at most",
+            );
         }
         match &self.device {
             Some(description) => {
@@ -299,7 +305,9 @@ mod tests {
 
     #[test]
     fn an_app_without_a_browser_needs_no_redirect_uri_and_others_do() {
-        let check = |text: &str| serde_json::from_str::<Metadata>(text).unwrap().check(false).map_err(|(code, _)| code);
+        let check = |text: &str| {
+            serde_json::from_str::<Metadata>(text).unwrap().check(false).map_err(|(code, _)| code)
+        };
         let grant = format!(r#"["{DEVICE_CODE}","refresh_token"]"#);
         assert_eq!(check(&format!(r#"{{"client_name":"TV","grant_types":{grant}}}"#)), Ok(()));
         let missing = Err(OAuthErrorCode::InvalidRedirectUri);

@@ -114,12 +114,7 @@ pub(crate) enum Fault {
     /// Nobody may be redirected.
     Page(PageError),
     /// The app may know.
-    Told {
-        redirect_uri: Url,
-        state: Option<String>,
-        code: OAuthErrorCode,
-        why: &'static str,
-    },
+    Told { redirect_uri: Url, state: Option<String>, code: OAuthErrorCode, why: &'static str },
 }
 
 /// Why there is nothing to put before the owner.
@@ -301,12 +296,21 @@ pub(crate) fn judge(
     }
     let wish = wish(app, parameters.0).map_err(|(code, why)| error(code, why))?;
     let (sent, challenge) = (sent.to_owned(), challenge.to_owned());
-    let back = Back::Redirect { redirect_uri: redirect_uri.clone(), sent, state: state.clone(), challenge, pushed: None };
+    let back = Back::Redirect {
+        redirect_uri: redirect_uri.clone(),
+        sent,
+        state: state.clone(),
+        challenge,
+        pushed: None,
+    };
     Ok(ConsentRequest::new(client, wish, back))
 }
 
 /// Judges scope, resource and authorization details.
-pub(crate) fn wish(app: &App, parameters: &[(String, String)]) -> Result<Wish, (OAuthErrorCode, &'static str)> {
+pub(crate) fn wish(
+    app: &App,
+    parameters: &[(String, String)],
+) -> Result<Wish, (OAuthErrorCode, &'static str)> {
     let is_resource = |asked: &str| app.gateways.iter().any(|gateway| gateway.resource == asked);
     wish::wish(Parameters(parameters), is_resource)
 }

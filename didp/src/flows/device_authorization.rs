@@ -75,14 +75,8 @@ pub async fn begin(app: &App, client: &Client, parameters: &[(String, String)]) 
         let user_code = random_user_code();
         let hash = user_code_mac(app, &user_code);
         let mut tx = app.store.write_beside().await?;
-        let begun = requests::begin(
-            &mut tx,
-            code.as_bytes(),
-            hash.as_bytes(),
-            &client.client_id,
-            &form,
-            expires_at,
-        );
+        let begun =
+            requests::begin(&mut tx, code.as_bytes(), hash.as_bytes(), &client.client_id, &form, expires_at);
         if begun.await? {
             tx.commit().await?;
             let shown = shown(&user_code);
@@ -164,19 +158,16 @@ pub async fn find(app: &App, user_code: &str) -> Result<Option<ConsentRequest>, 
     let now = app.clock.now();
     let mut conn = app.store.read().await?;
     for candidate in app.keys.candidates(Purpose::Session, &[b"device user code ", user_code.as_bytes()]) {
-        let Some(asked) = requests::by_user_code(&mut conn, candidate.as_bytes(), now).await? else { continue };
+        let Some(asked) = requests::by_user_code(&mut conn, candidate.as_bytes(), now).await? else {
+            continue;
+        };
         let Some(client) = clients::get(&mut conn, &asked.client_id).await? else { return Ok(None) };
         return Ok(request(app, client, asked, user_code));
     }
     Ok(None)
 }
 
-fn request(
-    app: &App,
-    client: Client,
-    asked: DeviceAuthorization,
-    user_code: &str,
-) -> Option<ConsentRequest> {
+fn request(app: &App, client: Client, asked: DeviceAuthorization, user_code: &str) -> Option<ConsentRequest> {
     let parameters: Vec<(String, String)> =
         form_urlencoded::parse(asked.parameters.as_bytes()).into_owned().collect();
     let wish = authorize::wish(app, &parameters).ok().filter(|_| !client.disabled)?;

@@ -70,7 +70,9 @@ pub async fn answer(app: &App, client: &Client, request: TokenRequest<'_>) -> Re
         TokenRequest::RefreshToken { refresh_token, scope, resource } => {
             present(app, client, Handle::Refresh(refresh_token), scope, resource).await
         }
-        TokenRequest::DeviceCode { device_code } => device_authorization::poll(app, client, device_code).await,
+        TokenRequest::DeviceCode { device_code } => {
+            device_authorization::poll(app, client, device_code).await
+        }
     }
 }
 
@@ -115,7 +117,9 @@ pub(crate) async fn present(
     };
     // Hashing the renewed secret is slow, so it is done before the writer is held.
     let (proof, renewed) = match handle {
-        Handle::Code(code, proof) if client.is_device() => (Some(proof), Some(renewed_secret(app, code).await?)),
+        Handle::Code(code, proof) if client.is_device() => {
+            (Some(proof), Some(renewed_secret(app, code).await?))
+        }
         Handle::Code(_, proof) => (Some(proof), None),
         Handle::Refresh(_) | Handle::DeviceCode(_) => (None, None),
     };

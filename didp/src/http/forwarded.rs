@@ -90,7 +90,11 @@ mod tests {
     fn the_nearest_address_that_is_no_proxy_is_the_clients() {
         let x = |value: &str| resolved(ForwardedHeader::XForwardedFor, &[("x-forwarded-for", value)]);
         assert_eq!(x("203.0.113.9"), "203.0.113.9");
-        assert_eq!(x("192.0.2.66, 203.0.113.9, 10.0.0.2"), "203.0.113.9", "what is before it, the client made up");
+        assert_eq!(
+            x("192.0.2.66, 203.0.113.9, 10.0.0.2"),
+            "203.0.113.9",
+            "what is before it, the client made up"
+        );
         assert_eq!(x("10.0.0.3, 10.0.0.2"), "10.0.0.3");
         assert_eq!(x("203.0.113.9:4711"), "203.0.113.9");
         assert_eq!(x("2001:db8::7"), "2001:db8::7");

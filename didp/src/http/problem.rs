@@ -24,7 +24,9 @@ impl Problem {
     /// A refusal of the token endpoint, where RFC 6749 §5.2 has 400 for all but a few.
     pub(super) fn of_token(refusal: Refusal) -> Self {
         let status = match &refusal {
-            Refusal::OAuth(OAuthErrorCode::AccessDenied | OAuthErrorCode::SlowDown, _) => Some(StatusCode::BAD_REQUEST),
+            Refusal::OAuth(OAuthErrorCode::AccessDenied | OAuthErrorCode::SlowDown, _) => {
+                Some(StatusCode::BAD_REQUEST)
+            }
             _ => None,
         };
         Self { refusal, status }

@@ -48,7 +48,9 @@ async fn answer(app: &App, address: IpAddr, client: &Client, form: &Form) -> Res
             scope: form.optional("scope")?,
             resource,
         },
-        DEVICE_CODE => TokenRequest::DeviceCode { device_code: form.required("device_code", "device_code is missing")? },
+        DEVICE_CODE => {
+            TokenRequest::DeviceCode { device_code: form.required("device_code", "device_code is missing")? }
+        }
         _ => {
             let why = "authorization_code, refresh_token and device_code are supported";
             return Err(Problem::of(OAuthErrorCode::UnsupportedGrantType, why));

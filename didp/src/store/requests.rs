@@ -48,12 +48,14 @@ pub async fn pushed(
     client_id: &str,
     now: i64,
 ) -> sqlx::Result<Option<String>> {
-    query_scalar("SELECT parameters FROM pushed_requests WHERE handle = $1 AND client_id = $2 AND expires_at > $3")
-        .bind(handle)
-        .bind(client_id)
-        .bind(now)
-        .fetch_optional(conn)
-        .await
+    query_scalar(
+        "SELECT parameters FROM pushed_requests WHERE handle = $1 AND client_id = $2 AND expires_at > $3",
+    )
+    .bind(handle)
+    .bind(client_id)
+    .bind(now)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Forgets a pushed request; false if somebody else did before.

@@ -85,7 +85,8 @@ async fn checklist_23_each_further_wrong_secret_locks_out_for_longer() {
     let device = didp.device("code").await;
     let form = [("grant_type", "refresh_token"), ("refresh_token", "x")];
     let guess = async || {
-        let request = didp.http.post(didp.url("/token")).basic_auth(&device.client_id, Some("wrong")).form(&form);
+        let request =
+            didp.http.post(didp.url("/token")).basic_auth(&device.client_id, Some("wrong")).form(&form);
         let response = request.send().await.unwrap();
         let retry = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         (response.status().as_u16(), retry)
@@ -126,13 +127,15 @@ async fn a_full_hashing_queue_is_429_or_0x97() {
         tokio::join!(futures_util::future::join_all(guesses), futures_util::future::join_all(logins));
     assert!(answers.iter().any(|(status, ..)| *status == 429), "{answers:?}");
     for (status, retry, error) in answers {
-        let expected = if status == 429 { (true, json!("slow_down")) } else { (false, json!("invalid_client")) };
+        let expected =
+            if status == 429 { (true, json!("slow_down")) } else { (false, json!("invalid_client")) };
         assert!(matches!(status, 401 | 429));
         assert_eq!((retry, error), expected);
     }
     assert!(logins.iter().any(|(_, reason)| *reason == Some(ReasonCode::QUOTA_EXCEEDED)), "{logins:?}");
     for (version, reason) in logins {
-        let full = if version == Version::V5 { ReasonCode::QUOTA_EXCEEDED } else { ReasonCode::SERVER_UNAVAILABLE };
+        let full =
+            if version == Version::V5 { ReasonCode::QUOTA_EXCEEDED } else { ReasonCode::SERVER_UNAVAILABLE };
         assert!([Some(full), Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD)].contains(&reason), "{reason:?}");
     }
 }

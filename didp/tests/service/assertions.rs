@@ -102,7 +102,11 @@ async fn checklist_20_an_app_redeems_refreshes_and_revokes_by_assertions_each_go
     let form_with = [form[0], form[1], ("client_assertion_type", TYPE), ("client_assertion", good.as_str())];
     let both: Value = both.form(&form_with).send().await.unwrap().json().await.unwrap();
     assert_eq!(both["error"], "invalid_request", "one method a request");
-    assert_eq!(didp.form("/token", None, &[form[0], form[1], ("client_id", &id)]).await.0, 401, "checklist 12");
+    assert_eq!(
+        didp.form("/token", None, &[form[0], form[1], ("client_id", &id)]).await.0,
+        401,
+        "checklist 12"
+    );
     assert_eq!(ask(&didp, "/token", &good, &form).await.0, 200);
     let token = [("token", refresh.as_str())];
     assert_eq!(ask(&didp, "/revoke", &signer.assertion(&didp, &id), &token).await.0, 200);
@@ -154,9 +158,16 @@ async fn checklist_17_a_gateway_may_prove_itself_by_assertions_alone() {
     assert_eq!(introspect(&used).await, (200, json!({"active": false})));
     assert_eq!(introspect(&used).await.0, 401, "jti once");
     assert_eq!(introspect(&Signer::new().assertion(&didp, "keyed")).await.0, 401);
-    assert_eq!(introspect(&signer.assertion(&didp, OTHER_GATEWAY.0)).await.0, 401, "that gateway has no keys");
+    assert_eq!(
+        introspect(&signer.assertion(&didp, OTHER_GATEWAY.0)).await.0,
+        401,
+        "that gateway has no keys"
+    );
     assert_eq!(didp.form("/introspect", Some(("keyed", "")), &token).await.0, 401, "and this one no secret");
-    assert_eq!(ask(&didp, "/introspect/grants", &signer.assertion(&didp, "keyed"), &[("sub", "x")]).await.0, 200);
+    assert_eq!(
+        ask(&didp, "/introspect/grants", &signer.assertion(&didp, "keyed"), &[("sub", "x")]).await.0,
+        200
+    );
     let stream = didp.http.post(didp.url("/introspect/events"));
     let assertion = signer.assertion(&didp, "keyed");
     let form = [("client_assertion_type", TYPE), ("client_assertion", assertion.as_str())];

@@ -73,9 +73,15 @@ async fn rfc_8628_section_3_2_to_3_5_the_owner_allows_elsewhere_and_the_polling_
         assert_eq!(error(poll(&didp, &client, &begun).await), (400, "authorization_pending".into()));
 
         let request = entered(&didp, &anna, &begun).await;
-        assert_eq!((request.app_name.as_str(), request.wants_read, request.wants_command), ("Television", true, false));
+        assert_eq!(
+            (request.app_name.as_str(), request.wants_read, request.wants_command),
+            ("Television", true, false)
+        );
         assert!(device_authorization::allow(&didp.app, &anna, &request, all()).await.unwrap());
-        assert!(!device_authorization::allow(&didp.app, &anna, &request, all()).await.unwrap(), "decided once");
+        assert!(
+            !device_authorization::allow(&didp.app, &anna, &request, all()).await.unwrap(),
+            "decided once"
+        );
         assert!(!device_authorization::decline(&didp.app, &request).await.unwrap());
         didp.clock.advance(5);
         let (status, lost) = poll(&didp, &client, &begun).await;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use didp::flows::token::{self, TokenRequest};
 use didp::flows::{Refusal, claim, introspection};
-use mqtt_wire::{Properties, Version};
 use didp::state::App;
 use didp::store::clients::{self, Client};
+use mqtt_wire::{Properties, Version};
 use oauth_wire::{Introspection, TokenResponse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -122,9 +122,9 @@ impl<'a> Way<'a> {
 
     async fn refresh(&self, pair: &Pair) -> Result<Pair, String> {
         match self {
-            Way::Flow(didp, client) => {
-                refresh(&didp.app, client, pair).await.map_err(|refusal| refusal.answer().error.as_str().into())
-            }
+            Way::Flow(didp, client) => refresh(&didp.app, client, pair)
+                .await
+                .map_err(|refusal| refusal.answer().error.as_str().into()),
             Way::Http(didp, client) => answered(didp.refresh(client, &pair.refresh).await.1),
             Way::Mqtt(didp, device, link) => {
                 let request = json!({"grant_type": "refresh_token", "refresh_token": pair.refresh});
@@ -154,11 +154,18 @@ impl<'a> Way<'a> {
     }
 
     /// Asks on the connection that there is; a closed one (requests have a rate there) is made anew.
-    async fn ask(didp: &Didp, device: &Device, link: &Mutex<Option<Mqtt>>, what: &str, payload: &Value) -> Value {
+    async fn ask(
+        didp: &Didp,
+        device: &Device,
+        link: &Mutex<Option<Mqtt>>,
+        what: &str,
+        payload: &Value,
+    ) -> Value {
         let mut link = link.lock().await;
         for _ in 0..3 {
             if link.is_none() {
-                let login = Mqtt::login(didp.mqtt_address(), Version::V5, &device.client_id, &device.secret).await;
+                let login =
+                    Mqtt::login(didp.mqtt_address(), Version::V5, &device.client_id, &device.secret).await;
                 *link = Some(login.unwrap());
             }
             if let Some(mqtt) = link.as_mut() {

@@ -16,7 +16,8 @@ async fn a_lost_database_is_503_over_http_and_told_over_mqtt() {
     let basic = (client.client_id.as_str(), client.secret.as_deref());
     let refresh = app_tokens["refresh_token"].as_str().unwrap();
     let post = |path: &str| didp.http.post(didp.url(path));
-    let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("token", refresh), ("sub", "x")];
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", refresh), ("token", refresh), ("sub", "x")];
     let requests = [
         post("/token").basic_auth(basic.0, basic.1).form(&form),
         post("/revoke").basic_auth(basic.0, basic.1).form(&form),
@@ -38,13 +39,16 @@ async fn a_lost_database_is_503_over_http_and_told_over_mqtt() {
         assert_eq!(answer["error"], "temporarily_unavailable", "{path}");
         assert!(!answer.to_string().to_lowercase().contains("sql"), "the database's words stay here");
     }
-    let page = didp.http.get(didp.url(&format!("/authorize?client_id={}", client.client_id))).send().await.unwrap();
+    let page =
+        didp.http.get(didp.url(&format!("/authorize?client_id={}", client.client_id))).send().await.unwrap();
     assert_eq!(page.status(), 503);
     assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
     assert_eq!(didp.http.get(didp.url("/readyz")).send().await.unwrap().status(), 503);
     assert_eq!(didp.http.get(didp.url("/healthz")).send().await.unwrap().status(), 204);
 
-    for (what, payload) in [("token", refreshing(&tokens)), ("claim", press(&device.verifier)), ("reset", json!({}))] {
+    for (what, payload) in
+        [("token", refreshing(&tokens)), ("claim", press(&device.verifier)), ("reset", json!({}))]
+    {
         assert_eq!(mqtt.ask(what, &payload).await["error"], "temporarily_unavailable", "{what}");
     }
     let login = Mqtt::login(didp.mqtt_address(), Version::V5, &device.client_id, &device.secret).await;

@@ -110,8 +110,12 @@ async fn checklist_28_an_owner_may_have_several_logins_and_each_is_one_owners() 
     let didp = Didp::start().await;
     let (anna, ben) = (didp.owner("anna").await, didp.owner("ben").await);
     let other = "https://other.test";
-    let link = async |session: &Session, subject: &str| login::link(&didp.app, session, other, subject, "Other").await.unwrap();
-    let unlink = async |issuer: &str, subject: &str| login::unlink(&didp.app, &anna, issuer, subject, "Other").await.unwrap();
+    let link = async |session: &Session, subject: &str| {
+        login::link(&didp.app, session, other, subject, "Other").await.unwrap()
+    };
+    let unlink = async |issuer: &str, subject: &str| {
+        login::unlink(&didp.app, &anna, issuer, subject, "Other").await.unwrap()
+    };
     let user_of = async |issuer: &str, subject: &str| {
         let token = login::sign_in(&didp.app, issuer, subject).await.unwrap();
         login::session(&didp.app, &token).await.unwrap().unwrap().user

@@ -237,7 +237,8 @@ async fn security_events_have_a_stable_schema_and_hold_no_secret_and_no_address(
         assert_eq!(request.send().await.unwrap().status(), 401);
     }
     let form = [("token", "guessed-access")];
-    let request = http.post(running.url("/introspect")).basic_auth("ignite", Some("guessed-secret")).form(&form);
+    let request =
+        http.post(running.url("/introspect")).basic_auth("ignite", Some("guessed-secret")).form(&form);
     assert_eq!(request.send().await.unwrap().status(), 401);
     let management = running.url(&format!("/register/{client}"));
     let token = text(&device["registration_access_token"]);
@@ -261,6 +262,9 @@ async fn security_events_have_a_stable_schema_and_hold_no_secret_and_no_address(
     }
     for line in others {
         let holds = |what: &str| line.contains(what);
-        assert!(!holds("guessed") && !holds("127.0.0.1:5") && !holds(&text(&device["client_secret"])), "{line}");
+        assert!(
+            !holds("guessed") && !holds("127.0.0.1:5") && !holds(&text(&device["client_secret"])),
+            "{line}"
+        );
     }
 }

@@ -6,7 +6,11 @@ use service::secret;
 
 use crate::harness::{CALLBACK, Client, DEVELOPER, Didp, query, text};
 
-async fn push(didp: &Didp, client: &Client, change: impl Fn(&mut Vec<(String, String)>)) -> (u16, serde_json::Value) {
+async fn push(
+    didp: &Didp,
+    client: &Client,
+    change: impl Fn(&mut Vec<(String, String)>),
+) -> (u16, serde_json::Value) {
     let mut parameters = client.request(&secret::random_token::<32>());
     change(&mut parameters);
     let form: Vec<(&str, &str)> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -43,7 +47,10 @@ async fn rfc_9126_section_2_2_a_pushed_request_is_decided_once_by_its_own_client
     assert!(handle.starts_with("urn:ietf:params:oauth:request_uri:"));
 
     let mut tampered = by_handle(&client, &handle);
-    tampered.extend([("scope".to_owned(), "command:publish".to_owned()), ("redirect_uri".into(), "https://evil.example".into())]);
+    tampered.extend([
+        ("scope".to_owned(), "command:publish".to_owned()),
+        ("redirect_uri".into(), "https://evil.example".into()),
+    ]);
     let request = authorize::check(&didp.app, &tampered).await.unwrap();
     assert_eq!((request.wants_read, request.wants_command), (true, false), "only what was pushed counts");
     let other = didp.register_app("none").await;
@@ -52,7 +59,9 @@ async fn rfc_9126_section_2_2_a_pushed_request_is_decided_once_by_its_own_client
 
     let again = authorize::check(&didp.app, &by_handle(&client, &handle)).await.unwrap();
     let url = authorize::allow(&didp.app, &anna, &request, all()).await.unwrap();
-    assert!(url.as_str().starts_with(CALLBACK) && query(&url, "state").as_deref() == Some("state of the app"));
+    assert!(
+        url.as_str().starts_with(CALLBACK) && query(&url, "state").as_deref() == Some("state of the app")
+    );
     let (status, tokens) = didp.redeem(&client, &query(&url, "code").unwrap(), &verifier).await;
     assert_eq!((status, &tokens["scope"]), (200, &json!("data:subscribe")));
     let twice = authorize::allow(&didp.app, &anna, &again, all()).await;

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{BIG_MANUFACTURER, CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, press, text};
+use crate::harness::{
+    BIG_MANUFACTURER, CALLBACK, DEVELOPER, Didp, MANUFACTURER, device_metadata, press, text,
+};
 
 #[tokio::test]
 async fn a_device_gets_exactly_what_it_is_flashed_with() {
@@ -158,7 +160,8 @@ async fn checklist_22_an_initial_access_token_ends() {
         initial_access_token_file = "former"
         expires = 1"#;
     let didp = Didp::start_with_files(&[("former", "token of a former maker")], "", tables).await;
-    let (status, answer) = didp.json("/register", Some("token of a former maker"), &device_metadata("code")).await;
+    let (status, answer) =
+        didp.json("/register", Some("token of a former maker"), &device_metadata("code")).await;
     assert_eq!((status, &answer["error"]), (401, &json!("invalid_token")));
 }
 

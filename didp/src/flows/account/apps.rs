@@ -8,9 +8,9 @@ use service::secret;
 
 use super::app_host;
 use super::past::NoticeKind;
+use crate::audit::{Audit, By};
 use crate::flows::Refusal;
 use crate::flows::authorize::{Choice, ChosenDevice, stored};
-use crate::audit::{Audit, By};
 use crate::flows::change::Change;
 use crate::flows::details::{self, Asked, Audience};
 use crate::flows::exactness::Exactness;
@@ -244,7 +244,8 @@ pub(crate) async fn end_app(
     if grant.state == "active" {
         let name = clients::get(change.conn(), &grant.client_id).await?.map(|client| client.name);
         let kind = if by == By::Replay { NoticeKind::TheftAlarm } else { NoticeKind::AppWithdrawn };
-        notices::insert(change.conn(), grant.user_id, now, kind.name(), name.as_deref().unwrap_or("")).await?;
+        notices::insert(change.conn(), grant.user_id, now, kind.name(), name.as_deref().unwrap_or(""))
+            .await?;
         change.note(Audit::AppEnded { client: grant.client_id.clone(), by });
     }
     change.end_grant(grant, now).await

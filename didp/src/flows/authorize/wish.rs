@@ -33,8 +33,9 @@ pub(super) fn wish(
         parameters.only(name).map_err(|()| (OAuthErrorCode::InvalidRequest, "a parameter stands twice"))
     };
     // RFC 8707 §2 allows several; a token here has one audience.
-    let resource =
-        parameters.only("resource").map_err(|()| (OAuthErrorCode::InvalidTarget, "one resource at a time"))?;
+    let resource = parameters
+        .only("resource")
+        .map_err(|()| (OAuthErrorCode::InvalidTarget, "one resource at a time"))?;
     if resource.is_some_and(|resource| !is_resource(resource)) {
         return Err((OAuthErrorCode::InvalidTarget, "no such resource"));
     }

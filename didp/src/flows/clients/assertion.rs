@@ -77,7 +77,8 @@ impl<'a> Assertion<'a> {
             return Err("assertion too long");
         }
         let (signed, signature) = text.rsplit_once('.').ok_or("not a JWT")?;
-        let (header, claims) = signed.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or("not a JWT")?;
+        let (header, claims) =
+            signed.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or("not a JWT")?;
         let header: Header = json(header).ok_or("header of the assertion cannot be read")?;
         if header.crit.is_some() || header.b64.is_some() {
             return Err("header of the assertion has members that are not supported");
@@ -130,7 +131,8 @@ impl<'a> Assertion<'a> {
             return Err("assertion lives too long");
         }
         let fits = |key: &&CoreJsonWebKey| {
-            let named = self.kid.as_deref().is_none_or(|kid| key.key_id().is_some_and(|id| id.as_str() == kid));
+            let named =
+                self.kid.as_deref().is_none_or(|kid| key.key_id().is_some_and(|id| id.as_str() == kid));
             let usable = match key.signing_alg() {
                 JsonWebKeyAlgorithm::Algorithm(algorithm) => *algorithm == self.algorithm,
                 JsonWebKeyAlgorithm::Unspecified => true,
@@ -138,8 +140,9 @@ impl<'a> Assertion<'a> {
             };
             named && usable
         };
-        let signed_by =
-            |key: &CoreJsonWebKey| key.verify_signature(&self.algorithm, self.signed, &self.signature).is_ok();
+        let signed_by = |key: &CoreJsonWebKey| {
+            key.verify_signature(&self.algorithm, self.signed, &self.signature).is_ok()
+        };
         if !keys.iter().filter(fits).any(signed_by) {
             return Err("assertion is not signed by a key of the client");
         }
@@ -297,12 +300,19 @@ mod tests {
             keys(&json!({"keys": [jwk]}))
         };
         assert!(with("kid", json!("x")).is_ok());
-        for (name, value) in [("d", json!("AAAA")), ("kty", json!("oct")), ("crv", json!("P-521")), ("x", json!(1))] {
+        for (name, value) in
+            [("d", json!("AAAA")), ("kty", json!("oct")), ("crv", json!("P-521")), ("x", json!(1))]
+        {
             assert!(with(name, value).is_err(), "{name}");
         }
         let short = json!({"kty": "RSA", "n": secret::encode([0xff; 128]), "e": "AQAB"});
-        for set in [json!({}), json!([]), json!({"keys": []}), json!({"keys": vec![good; 9]}), json!({"keys": [short]})]
-        {
+        for set in [
+            json!({}),
+            json!([]),
+            json!({"keys": []}),
+            json!({"keys": vec![good; 9]}),
+            json!({"keys": [short]}),
+        ] {
             assert!(keys(&set).is_err(), "{set}");
         }
     }

@@ -92,16 +92,15 @@ pub(super) async fn show(
 }
 
 /// What the page was about, if the form comes from a page of ours that asked this person.
-fn sealed<'f>(
-    app: &App,
-    owner: &Owner,
-    headers: &HeaderMap,
-    fields: &'f Fields,
-) -> Result<&'f str, Failure> {
+fn sealed<'f>(app: &App, owner: &Owner, headers: &HeaderMap, fields: &'f Fields) -> Result<&'f str, Failure> {
     session::check_post(app, headers, owner, fields)?;
     let query = fields.required("request")?;
     let seal = session::seal(app, owner, query);
-    if secret::equal(seal.as_bytes(), fields.required("seal")?.as_bytes()) { Ok(query) } else { Err(Failure::Forged) }
+    if secret::equal(seal.as_bytes(), fields.required("seal")?.as_bytes()) {
+        Ok(query)
+    } else {
+        Err(Failure::Forged)
+    }
 }
 
 async fn decided(

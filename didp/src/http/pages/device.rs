@@ -51,6 +51,7 @@ fn page(
 ) -> Result<Response, Failure> {
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let reader = reader.at("/device");
-    let page = DeviceCode { w: reader.w, frame: Frame::of(&reader, owner), csrf: &owner.csrf, typed, problem };
+    let page =
+        DeviceCode { w: reader.w, frame: Frame::of(&reader, owner), csrf: &owner.csrf, typed, problem };
     render(status, &page)
 }

@@ -175,7 +175,7 @@ fn own_path(issuer: &Url, asked: &str) -> Option<String> {
     own_address(issuer, asked, |path| {
         path == "/account"
             || path == "/authorize"
-        || path == "/device"
+            || path == "/device"
             || ["/account/", "/r/", "/claim/"].iter().any(|start| path.starts_with(start))
     })
 }
@@ -200,9 +200,14 @@ mod tests {
     #[test]
     fn a_login_leads_back_to_pages_of_this_site_only() {
         let issuer: Url = "https://didp.example/".parse().unwrap();
-        for good in
-            ["/account", "/r/abc_-", "/claim/x?y=1", "/device?user_code=WDJB-MJHT", "/authorize?client_id=a&state=%2F", "/account/apps/1"]
-        {
+        for good in [
+            "/account",
+            "/r/abc_-",
+            "/claim/x?y=1",
+            "/device?user_code=WDJB-MJHT",
+            "/authorize?client_id=a&state=%2F",
+            "/account/apps/1",
+        ] {
             assert_eq!(own_path(&issuer, good).as_deref(), Some(good));
         }
         for bad in [

@@ -75,5 +75,9 @@ async fn a_sealed_value_counts_on_its_own_page_only() {
     let other = [("request", "device BCDFBCDF"), ("seal", seal.as_str()), ("decision", "allow")];
     assert_eq!(browser.post("/device/decide", &other).await.status, StatusCode::FORBIDDEN);
     let mut stranger = site.owner().await;
-    assert_eq!(stranger.post("/device/decide", &fields).await.status, StatusCode::FORBIDDEN, "another login's seal");
+    assert_eq!(
+        stranger.post("/device/decide", &fields).await.status,
+        StatusCode::FORBIDDEN,
+        "another login's seal"
+    );
 }

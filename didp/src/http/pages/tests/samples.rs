@@ -362,7 +362,13 @@ fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
         ("consent-no-device", consent(w, true, vec![], None)),
         (
             "consent-elsewhere",
-            asked(w, true, vec![offered(w, "a", "Kitchen", true)], None, Some(w.device_warning.with("WDJB-MJHT"))),
+            asked(
+                w,
+                true,
+                vec![offered(w, "a", "Kitchen", true)],
+                None,
+                Some(w.device_warning.with("WDJB-MJHT")),
+            ),
         ),
         (
             "device",

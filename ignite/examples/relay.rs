@@ -37,6 +37,9 @@ struct Arguments {
     /// Where the programs are.
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
+    /// Threads of the gateway; one for each processor if missing.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Mosquitto instead of gateway and PCMs.
     #[arg(long)]
     mosquitto: bool,
@@ -113,7 +116,8 @@ async fn ours(arguments: &Arguments, dir: &Path, port: SocketAddr) -> Vec<Runnin
     others::write_secrets(dir);
     let pcm = std::path::absolute(arguments.programs.join("pcm")).unwrap();
     let config = dir.join("ignite.toml");
-    std::fs::write(&config, others::toml(port, &didp, &pcm, "")).unwrap();
+    let threads = arguments.threads.map(|threads| format!("threads = {threads}")).unwrap_or_default();
+    std::fs::write(&config, others::toml(port, &didp, &pcm, &threads)).unwrap();
     let mut servers = Vec::new();
     for role in ["launcher", "serve"] {
         let mut program = Command::new(arguments.programs.join("ignite"));

@@ -119,6 +119,13 @@ async fn bind(config: &Config) -> anyhow::Result<Listeners> {
     if let Some(address) = config.listen.mqtt {
         listeners.mqtt = Some(Listener::bind(&address.to_string()).await?);
     }
+    if let (Some(address), Some(tls)) = (config.listen.https, &config.tls) {
+        let settings = match &tls.client_ca {
+            Some(clients) => service::tls::mutual_server_config(&tls.cert, &tls.key, clients)?,
+            None => service::tls::server_config(&tls.cert, &tls.key)?,
+        };
+        listeners.https = Some(Listener::bind(&address.to_string()).await?.with_tls(settings));
+    }
     if let (Some(address), Some(tls)) = (config.listen.mqtts, &config.tls) {
         let settings = service::tls::server_config(&tls.cert, &tls.key)?;
         listeners.mqtts = Some(Listener::bind(&address.to_string()).await?.with_tls(settings));

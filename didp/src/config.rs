@@ -27,7 +27,7 @@ pub struct Config {
     /// Where to listen.
     #[serde(default)]
     pub listen: Listen,
-    /// Certificate and key of the TLS listener; required as soon as `listen.mqtts` is set.
+    /// Certificate and key of the TLS listeners; required as soon as one of them is set.
     pub tls: Option<TlsFiles>,
     /// Directory with one key file for each purpose and key id; `didp keys init` makes it.
     pub keys_dir: PathBuf,
@@ -86,15 +86,20 @@ pub enum ForwardedHeader {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// Pages and API (default port 8080). TLS in front of it is a proxy's work.
+    /// Pages and API (default port 8080).
     pub http: Option<SocketAddr>,
+    /// Pages and API over TLS.
+    pub https: Option<SocketAddr>,
     /// MQTT over TCP (1884).
     pub mqtt: Option<SocketAddr>,
     /// MQTT over TLS (8884).
     pub mqtts: Option<SocketAddr>,
+    /// Listeners without TLS may be reached from elsewhere: behind a proxy that ends TLS, on a network of containers.
+    #[serde(default)]
+    pub allow_plain: bool,
 }
 
-/// PEM files of the TLS listener.
+/// PEM files of the TLS listeners; read again when they change.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
@@ -102,6 +107,9 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key (PKCS#8, SEC1 or PKCS#1).
     pub key: PathBuf,
+    /// Authorities of the gateways' certificates. With it, gateways are answered over `listen.https` with such a certificate only,
+    /// beside their secret.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// An address of MQTT over TLS, with what its certificate is known by.
@@ -309,6 +317,7 @@ impl Config {
         }
         if let Some(tls) = &mut self.tls {
             paths.extend([&mut tls.cert, &mut tls.key]);
+            paths.extend(tls.client_ca.as_mut());
         }
         paths.extend(self.mqtt.spki_file.iter_mut().chain(&mut self.mqtt.ca_file));
         for gateway in &mut self.gateway {
@@ -337,8 +346,18 @@ impl Config {
     /// The first mistake, with where it stands.
     pub fn check(&self) -> Result<(), Mistake> {
         let wrong = |table, index, key, what: String| Err(Mistake { table, index, key, what });
-        if self.listen.mqtts.is_some() && self.tls.is_none() {
-            return wrong("listen", 0, "mqtts", "needs [tls] with cert and key".into());
+        for (key, address) in [("mqtts", self.listen.mqtts), ("https", self.listen.https)] {
+            if address.is_some() && self.tls.is_none() {
+                return wrong("listen", 0, key, "needs [tls] with cert and key".into());
+            }
+        }
+        for (key, address) in [("http", self.listen.http), ("mqtt", self.listen.mqtt)] {
+            if address.is_some_and(|address| !address.ip().is_loopback()) && !self.listen.allow_plain {
+                return wrong("listen", 0, key, service::net::PLAIN.into());
+            }
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) && self.listen.https.is_none() {
+            return wrong("tls", 0, "client_ca", "needs listen.https, where gateways then come".into());
         }
         if !(1..=60).contains(&self.lifetimes.authorization_code) {
             return wrong("lifetimes", 0, "authorization_code", "must be 1 to 60 seconds".into());
@@ -516,6 +535,9 @@ port = 8883
             (TEXT.replace("\"other\"", "\"ignite\""), 17, "client_id"),
             (TEXT.replace("http://other.test", "http://ignite.test"), 16, "resource"),
             (format!("{TEXT}[listen]\nhttp = \"127.0.0.1:1\"\nmqtts = \"127.0.0.1:2\"\n"), 22, "mqtts"),
+            (format!("{TEXT}[listen]\nhttps = \"127.0.0.1:2\"\n"), 21, "https"),
+            (format!("{TEXT}[listen]\nmqtt = \"0.0.0.0:1\"\n"), 21, "mqtt"),
+            (format!("{TEXT}[tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n"), 23, "client_ca"),
             (format!("{TEXT}{}{}", upstream("a", "/one"), upstream("b", "/two")), 28, "issuer"),
             (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
             (format!("{TEXT}[lifetimes]\npress_settle_seconds = 61\n"), 21, "press_settle_seconds"),

@@ -48,13 +48,19 @@ pub fn routes(app: App) -> Router {
         .route("/device_authorization", post(device_authorization::post))
         .route("/token", post(token::post))
         .route("/revoke", post(revoke::post))
-        .route("/introspect", post(introspect::post))
-        .route("/introspect/grants", post(introspect::grants))
-        .route("/introspect/events", get(events::get).post(events::post))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(body))
+        .merge(
+            Router::new()
+                .route("/introspect", post(introspect::post))
+                .route("/introspect/grants", post(introspect::grants))
+                .route("/introspect/events", get(events::get).post(events::post))
+                .route_layer(middleware::from_fn_with_state(app.clone(), introspect::with_certificate))
+                .method_not_allowed_fallback(problem::method_not_allowed)
+                .layer(DefaultBodyLimit::max(body)),
+        )
         .merge(
             Router::new()
                 .route("/register/batch", post(register::batch))

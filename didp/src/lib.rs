@@ -34,6 +34,8 @@ use state::App;
 pub struct Listeners {
     /// Pages and API.
     pub http: Option<Listener>,
+    /// Pages and API over TLS.
+    pub https: Option<Listener>,
     /// MQTT over TCP.
     pub mqtt: Option<Listener>,
     /// MQTT over TLS.
@@ -69,7 +71,7 @@ pub async fn serve(app: App, listeners: Listeners) {
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
     let meeting = tokio::spawn(peers::run(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();
-    if let Some(listener) = listeners.http {
+    for listener in [listeners.http, listeners.https].into_iter().flatten() {
         accepting.spawn(service::http::serve_within(
             Duration::from_secs(limits.http_head),
             listener,

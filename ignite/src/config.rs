@@ -47,20 +47,23 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// MQTT over TCP (default port 1883).
-    pub mqtt: Option<SocketAddr>,
+    pub mqtt: Option<Spanned<SocketAddr>>,
     /// MQTT over TLS (8883).
     pub mqtts: Option<Spanned<SocketAddr>>,
     /// HTTP API and MQTT over WebSocket at `/mqtt` (8083).
-    pub http: Option<SocketAddr>,
+    pub http: Option<Spanned<SocketAddr>>,
     /// The same over TLS (8443).
     pub https: Option<Spanned<SocketAddr>>,
     /// Load balancers: connections from these addresses and networks begin with a PROXY header of version 2, on every listener.
     /// From all others none is taken.
     #[serde(default)]
     pub proxies: Trusted,
+    /// Listeners without TLS may be reached from elsewhere: behind a proxy that ends TLS, on a network of containers.
+    #[serde(default)]
+    pub allow_plain: bool,
 }
 
-/// PEM files of the TLS listeners.
+/// PEM files of the TLS listeners; read again when they change.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
@@ -88,6 +91,8 @@ pub struct DidpConfig {
     pub client_secret_file: PathBuf,
     /// PEM file with the CA to trust for this DIdP beside the public ones.
     pub ca_file: Option<PathBuf>,
+    /// PEM file with this gateway's certificate and its key, for a DIdP that asks for one (mutual TLS).
+    pub client_cert_file: Option<PathBuf>,
 }
 
 /// Bounds on what clients may use. Times are in seconds, sizes in bytes.
@@ -149,11 +154,16 @@ impl Config {
     /// Judges what one value alone cannot tell.
     ///
     /// # Errors
-    /// TLS listeners without a certificate, two DIdPs with one tag.
+    /// TLS listeners without a certificate, others that are not told to be open, two DIdPs with one tag.
     pub fn validate(&self, source: &Source) -> Result<(), ConfigError> {
         for address in [&self.listen.mqtts, &self.listen.https].into_iter().flatten() {
             if self.tls.is_none() {
                 return Err(source.error(address.span(), "a TLS listener needs [tls] with cert and key"));
+            }
+        }
+        for address in [&self.listen.mqtt, &self.listen.http].into_iter().flatten() {
+            if !address.get_ref().ip().is_loopback() && !self.listen.allow_plain {
+                return Err(source.error(address.span(), service::net::PLAIN));
             }
         }
         for (index, didp) in self.didp.iter().enumerate() {
@@ -176,7 +186,7 @@ impl Config {
         }
         for didp in &mut self.didp {
             paths.push(&mut didp.client_secret_file);
-            paths.extend(didp.ca_file.as_mut());
+            paths.extend(didp.ca_file.iter_mut().chain(&mut didp.client_cert_file));
         }
         for path in paths {
             *path = folder.join(&*path);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use oauth_wire::{ActiveToken, GrantList, Introspection};
-use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -78,13 +78,22 @@ impl Didp {
             }
             None => Vec::new(),
         };
+        let identity = match &config.client_cert_file {
+            Some(file) => {
+                let named = || format!("client_cert_file {}", file.display());
+                let pem = Zeroizing::new(std::fs::read(file).with_context(named)?);
+                Some(Identity::from_pem(&pem).with_context(named)?)
+            }
+            None => None,
+        };
         let client = || {
             let client = Client::builder()
                 .redirect(redirect::Policy::none())
                 .no_proxy()
                 .connect_timeout(request_limit)
                 .user_agent("oauthing-ignite");
-            authorities.iter().cloned().fold(client, ClientBuilder::add_root_certificate).build()
+            let client = authorities.iter().cloned().fold(client, ClientBuilder::add_root_certificate);
+            identity.iter().cloned().fold(client, ClientBuilder::identity).build()
         };
         let secret = &config.client_secret_file;
         Ok(Self {

@@ -42,14 +42,14 @@ impl Listeners {
         let tls = server_tls(config)?;
         let bind = async |address, tls| bind(address, tls, &listen.proxies).await;
         let mut bound = Self::default();
-        if let Some(address) = listen.mqtt {
-            bound.mqtt.push(bind(address, None).await?);
+        if let Some(address) = &listen.mqtt {
+            bound.mqtt.push(bind(*address.get_ref(), None).await?);
         }
         if let Some(address) = &listen.mqtts {
             bound.mqtt.push(bind(*address.get_ref(), tls.as_ref()).await?);
         }
-        if let Some(address) = listen.http {
-            bound.http.push(bind(address, None).await?);
+        if let Some(address) = &listen.http {
+            bound.http.push(bind(*address.get_ref(), None).await?);
         }
         if let Some(address) = &listen.https {
             bound.http.push(bind(*address.get_ref(), tls.as_ref()).await?);

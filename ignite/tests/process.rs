@@ -58,6 +58,7 @@ async fn configuration_faults_are_named_with_their_line() {
         ("resource =", "resorce =", "/ignite.toml:2: "),
         ("\"127.0.0.1:1883\"", "\"1883\"", "/ignite.toml:5: "),
         ("mqtt =", "mqtts =", "/ignite.toml:5: a TLS listener needs [tls]"),
+        ("127.0.0.1:1883", "0.0.0.0:1883", "/ignite.toml:5: without TLS only loopback"),
         ("\"demo\"", "\"de.mo\"", "/ignite.toml:7: tag must be"),
         ("\"http://didp.test\"", "\"didp\"", "/ignite.toml:8: not a usable URI"),
         ("\"http://didp.test\"", "\"file:///x\"", "/ignite.toml:8: not a usable URI: must be http"),

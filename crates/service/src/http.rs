@@ -1,6 +1,6 @@
 //! HTTP/1.1 over a [`Listener`](crate::net::Listener), with a time limit on headers and a graceful stop.
 //!
-//! Handlers find the peer's address as `ConnectInfo<SocketAddr>`. Body limits belong to the routes.
+//! Handlers find the peer's address as `ConnectInfo<SocketAddr>`, and [`Proven`]. Body limits belong to the routes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +16,10 @@ use crate::net::{Admission, Listener, Stream, accept};
 /// Time in which a request's headers must have come.
 pub const HEADERS: Duration = Duration::from_secs(10);
 
+/// Whether the peer proved a certificate that the listener asked for (see [`Stream::is_proven`]); an extension of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven(pub bool);
+
 /// Serves `router` until `shutdown` begins; requests under way are finished.
 pub async fn serve(listener: Listener, router: Router, admission: Admission, shutdown: Shutdown) {
     serve_within(HEADERS, listener, router, admission, shutdown).await;
@@ -29,6 +33,7 @@ pub async fn serve_within(
     admission: Admission,
     shutdown: Shutdown,
 ) {
+    let router = router.layer(axum::middleware::from_fn(crate::metrics::observe));
     let stop = shutdown.clone();
     accept(listener, admission, shutdown, move |stream, peer| {
         connection_within(headers, stream, peer, router.clone(), stop.clone())
@@ -48,8 +53,10 @@ async fn connection_within(
     router: Router,
     shutdown: Shutdown,
 ) {
+    let proven = Proven(stream.is_proven());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(proven);
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let connection = hyper::server::conn::http1::Builder::new()

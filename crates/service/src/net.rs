@@ -24,6 +24,10 @@ use crate::{Shutdown, Workers};
 /// Time that a TLS handshake may take.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What is said of a listener without TLS that others than this machine could reach.
+pub const PLAIN: &str =
+    "without TLS only loopback is listened on, unless listen.allow_plain = true says that others may";
+
 /// A bound listener, with the TLS settings of what it accepts.
 pub struct Listener {
     tcp: TcpListener,
@@ -121,6 +125,7 @@ impl Admission {
             return None;
         }
         *count += 1;
+        metrics::gauge!("oauthing_connections_open").increment(1.0);
         Some(Permit { address, addresses: Arc::clone(&self.addresses), _all: all })
     }
 }
@@ -142,6 +147,7 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        metrics::gauge!("oauthing_connections_open").decrement(1.0);
         let mut addresses = self.addresses.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(count) = addresses.get_mut(&self.address) {
             *count -= 1;
@@ -182,9 +188,11 @@ where
             admission.admit(peer.ip()).map(Place::Assigned)
         };
         let Some(place) = place else {
+            metrics::counter!("oauthing_connections_refused_total").increment(1);
             refusals.tell(Instant::now());
             continue;
         };
+        metrics::counter!("oauthing_connections_accepted_total").increment(1);
         let (tls, session) = (tls.clone(), session.clone());
         match &workers {
             None => {
@@ -227,8 +235,8 @@ async fn begin(
     let Some(tls) = tls else { return Some((permit, Stream::Plain(stream), peer)) };
     match tokio::time::timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => return Some((permit, Stream::Tls(Box::new(stream)), peer)),
-        Ok(Err(error)) => tracing::debug!(event = "tls_handshake_failed", %error),
-        Err(_) => tracing::debug!(event = "tls_handshake_failed", error = "time limit"),
+        Ok(Err(error)) => failed(&error),
+        Err(_) => failed(&"time limit"),
     }
     None
 }
@@ -264,6 +272,11 @@ async fn introduce(
             None
         }
     }
+}
+
+fn failed(error: &dyn std::fmt::Display) {
+    metrics::counter!("oauthing_tls_handshakes_failed_total").increment(1);
+    tracing::debug!(event = "tls_handshake_failed", %error);
 }
 
 /// Says at most once a second that connections were refused, and how many: a flood must not choose the log's volume.

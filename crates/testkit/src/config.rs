@@ -90,6 +90,7 @@ impl Deployment {
             toml.line("allow_http_redirect = true");
         }
         toml.table("[listen]")
+            .line(&self.allow_plain())
             .text("http", &self.listen(ports.didp_http))
             .text("mqtt", &self.listen(ports.didp_mqtt))
             .text("mqtts", &self.listen(ports.didp_mqtts))
@@ -138,6 +139,7 @@ impl Deployment {
         toml.text("resource", &self.resource())
             .path("master_key_file", &self.secrets.path("ignite/master.key"))
             .table("[listen]")
+            .line(&self.allow_plain())
             .text("mqtt", &self.listen(ports.ignite_mqtt))
             .text("mqtts", &self.listen(ports.ignite_mqtts))
             .text("http", &self.listen(ports.ignite_http))
@@ -159,6 +161,10 @@ impl Deployment {
         let command: Vec<String> = self.pcm.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         toml.texts("pcm_command", &command);
         toml.into_text()
+    }
+
+    fn allow_plain(&self) -> String {
+        format!("allow_plain = {}", !self.bind.is_loopback())
     }
 
     fn listen(&self, port: u16) -> String {

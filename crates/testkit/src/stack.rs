@@ -373,6 +373,7 @@ fn start_didp(deployment: &Deployment, bound: DidpListeners, clock: Clock) -> an
         http: Some(bound.http),
         mqtt: Some(bound.mqtt),
         mqtts: Some(bound.mqtts.with_tls(tls)),
+        ..didp::Listeners::default()
     };
     // On a thread of its own: rustc does not see from here that the DIdP's future may move between threads (rust-lang/rust#110338).
     Ok(Running::start("didp", move |shutdown| async move {

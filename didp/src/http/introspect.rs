@@ -1,15 +1,33 @@
 //! `POST /introspect` (RFC 7662) and `POST /introspect/grants`; for gateways only.
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::{Extension, Json};
 use http::HeaderMap;
-use oauth_wire::{GrantList, Introspection};
+use oauth_wire::{GrantList, Introspection, OAuthErrorCode};
+use service::http::Proven;
 
 use super::body::Form;
 use super::problem::Problem;
 use super::{Peer, caller};
 use crate::flows::introspection;
 use crate::state::App;
+
+/// Where the operator named authorities of gateways' certificates, a gateway is asked for its secret only after it proved one.
+pub(super) async fn with_certificate(
+    State(app): State<App>,
+    Extension(Proven(proven)): Extension<Proven>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let needed = app.config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if needed && !proven {
+        let what = "a gateway comes over TLS with its certificate";
+        return Err(Problem::of(OAuthErrorCode::InvalidClient, what));
+    }
+    Ok(next.run(request).await)
+}
 
 /// Judges a token.
 pub(super) async fn post(

@@ -103,7 +103,7 @@ impl Didp {
         let mqtt = Listener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", http.local_addr().unwrap());
         let mqtt_address = mqtt.local_addr().unwrap();
-        let listeners = Listeners { http: Some(http), mqtt: Some(mqtt), mqtts: None };
+        let listeners = Listeners { http: Some(http), mqtt: Some(mqtt), ..Listeners::default() };
         let serving = tokio::spawn(didp::serve(app.clone(), listeners));
         Self {
             app,

@@ -24,5 +24,6 @@ mod replicas;
 mod rotation;
 mod schedules;
 mod tokens;
+mod transport;
 mod upgrade;
 mod views;

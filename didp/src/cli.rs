@@ -130,6 +130,9 @@ async fn bind(config: &Config) -> anyhow::Result<Listeners> {
         let settings = service::tls::server_config(&tls.cert, &tls.key)?;
         listeners.mqtts = Some(Listener::bind(&address.to_string()).await?.with_tls(settings));
     }
+    if let Some(address) = config.listen.metrics {
+        listeners.metrics = Some(Listener::bind(&address.to_string()).await?);
+    }
     Ok(listeners)
 }
 

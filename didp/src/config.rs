@@ -94,6 +94,8 @@ pub struct Listen {
     pub mqtt: Option<SocketAddr>,
     /// MQTT over TLS (8884).
     pub mqtts: Option<SocketAddr>,
+    /// Metrics for Prometheus, `GET /metrics`, without TLS; off if missing.
+    pub metrics: Option<SocketAddr>,
     /// Listeners without TLS may be reached from elsewhere: behind a proxy that ends TLS, on a network of containers.
     #[serde(default)]
     pub allow_plain: bool,
@@ -351,7 +353,7 @@ impl Config {
                 return wrong("listen", 0, key, "needs [tls] with cert and key".into());
             }
         }
-        for (key, address) in [("http", self.listen.http), ("mqtt", self.listen.mqtt)] {
+        for (key, address) in [("http", self.listen.http), ("mqtt", self.listen.mqtt), ("metrics", self.listen.metrics)] {
             if address.is_some_and(|address| !address.ip().is_loopback()) && !self.listen.allow_plain {
                 return wrong("listen", 0, key, service::net::PLAIN.into());
             }

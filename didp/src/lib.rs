@@ -40,6 +40,8 @@ pub struct Listeners {
     pub mqtt: Option<Listener>,
     /// MQTT over TLS.
     pub mqtts: Option<Listener>,
+    /// Metrics.
+    pub metrics: Option<Listener>,
 }
 
 /// Serves until `shutdown` begins, then drains and answers.
@@ -79,6 +81,14 @@ pub async fn serve(app: App, listeners: Listeners) {
             behind_proxies,
             shutdown.clone(),
         ));
+    }
+    if let Some(listener) = listeners.metrics {
+        let shutdown = shutdown.clone();
+        accepting.spawn(async move {
+            if let Err(error) = service::metrics::serve(listener, shutdown).await {
+                tracing::error!(event = "metrics_failed", %error);
+            }
+        });
     }
     for listener in [listeners.mqtt, listeners.mqtts].into_iter().flatten() {
         let app = app.clone();

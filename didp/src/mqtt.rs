@@ -20,7 +20,10 @@ use link::Link;
 pub(crate) async fn serve(app: App, stream: Stream, peer: SocketAddr) {
     let mut link = Link::new(stream, &app.config.limits);
     let ended = match login::accept(&app, &mut link, peer).await {
-        Ok(accepted) => session::run(&app, &mut link, &accepted).await,
+        Ok(accepted) => {
+            let _counted = service::metrics::Held::new("didp_mqtt_sessions");
+            session::run(&app, &mut link, &accepted).await
+        }
         Err(end) => Err(end),
     };
     if let Err(end) = ended {

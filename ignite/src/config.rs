@@ -58,6 +58,8 @@ pub struct Listen {
     /// From all others none is taken.
     #[serde(default)]
     pub proxies: Trusted,
+    /// Metrics for Prometheus, `GET /metrics`, without TLS; off if missing.
+    pub metrics: Option<Spanned<SocketAddr>>,
     /// Listeners without TLS may be reached from elsewhere: behind a proxy that ends TLS, on a network of containers.
     #[serde(default)]
     pub allow_plain: bool,
@@ -161,7 +163,7 @@ impl Config {
                 return Err(source.error(address.span(), "a TLS listener needs [tls] with cert and key"));
             }
         }
-        for address in [&self.listen.mqtt, &self.listen.http].into_iter().flatten() {
+        for address in [&self.listen.mqtt, &self.listen.http, &self.listen.metrics].into_iter().flatten() {
             if !address.get_ref().ip().is_loopback() && !self.listen.allow_plain {
                 return Err(source.error(address.span(), service::net::PLAIN));
             }

@@ -6,7 +6,7 @@
 pub(crate) mod events;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use oauth_wire::{ActiveToken, GrantList, Introspection};
@@ -130,7 +130,9 @@ impl Didp {
     /// # Errors
     /// [`Unavailable`]: nothing is known about the token.
     pub(crate) async fn introspect(&self, token: &str) -> Result<Option<ActiveToken>, Unavailable> {
+        let begun = Instant::now();
         let answer: Introspection = self.post(&self.introspect, &[("token", token)]).await?;
+        service::metrics::timed("ignite_introspection_duration_seconds", begun);
         match answer.active() {
             None => Ok(None),
             Some(active) if active.iss == self.issuer && active.aud == self.resource => Ok(Some(active)),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use service::metrics::Held;
 use zeroize::Zeroizing;
 
 use crate::cause::Cause;
@@ -81,7 +82,8 @@ impl Registry {
             return None;
         }
         own.insert(live.number, Arc::clone(&live));
-        Some(Registered { live, registry: Arc::clone(self) })
+        let counted = Held::new("ignite_sessions");
+        Some(Registered { live, registry: Arc::clone(self), _counted: counted })
     }
 
     /// The sessions of one owner.
@@ -135,6 +137,7 @@ impl Registry {
 pub(crate) struct Registered {
     live: Arc<Live>,
     registry: Arc<Registry>,
+    _counted: Held,
 }
 
 impl std::ops::Deref for Registered {

@@ -30,6 +30,8 @@ pub struct Listeners {
     pub mqtt: Vec<Listener>,
     /// HTTP API and MQTT over WebSocket, plain or TLS as each listener says.
     pub http: Vec<Listener>,
+    /// Metrics.
+    pub metrics: Option<Listener>,
 }
 
 impl Listeners {
@@ -53,6 +55,9 @@ impl Listeners {
         }
         if let Some(address) = &listen.https {
             bound.http.push(bind(*address.get_ref(), tls.as_ref()).await?);
+        }
+        if let Some(address) = &listen.metrics {
+            bound.metrics = Some(bind(*address.get_ref(), None).await?);
         }
         Ok(bound)
     }
@@ -143,6 +148,14 @@ pub async fn run(
     for listener in listeners.http {
         let listener = listener.with_workers(workers.clone());
         shutdown.spawn(service::http::serve(listener, router.clone(), admission.clone(), shutdown.clone()));
+    }
+    if let Some(listener) = listeners.metrics {
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            if let Err(error) = service::metrics::serve(listener, stop).await {
+                tracing::error!(event = "metrics_failed", %error);
+            }
+        });
     }
     tracing::info!(event = "serving", "the gateway serves");
     shutdown.begun().await;

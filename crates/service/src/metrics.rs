@@ -62,6 +62,35 @@ pub fn render() -> String {
     }
 }
 
+/// Counts itself in a gauge as long as it lives.
+#[derive(Debug)]
+pub struct Held(&'static str);
+
+impl Held {
+    /// One more of `gauge`.
+    #[must_use]
+    pub fn new(gauge: &'static str) -> Self {
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        metrics::gauge!(self.0).decrement(1.0);
+    }
+}
+
+/// Says of what `label` names whether it `is` so, as 1 or 0.
+pub fn flag(gauge: &'static str, label: &'static str, of: &str, is: bool) {
+    metrics::gauge!(gauge, label => of.to_owned()).set(f64::from(u8::from(is)));
+}
+
+/// Times what ends in a histogram of this name, if anybody records.
+pub fn timed(histogram: &'static str, begun: Instant) {
+    metrics::histogram!(histogram).record(begun.elapsed());
+}
+
 /// Answers `GET /metrics` until `shutdown` begins.
 ///
 /// # Errors

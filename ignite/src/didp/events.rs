@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oauth_wire::{Event, EventKind};
+use service::metrics::flag;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -44,6 +45,7 @@ async fn reconnect(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
         };
         if didp.listening.swap(false, Ordering::AcqRel) || is_first {
             is_first = false;
+            flag(UP, "issuer", &didp.issuer, false);
             last_check = Instant::now();
             tracing::warn!(event = "events_lost", issuer = didp.issuer, reason = %ended, token_check_seconds = seconds,
                 "revocations do not come in; live sessions are asked about one by one");
@@ -58,6 +60,9 @@ async fn reconnect(gateway: &Arc<Gateway>, didp: &Arc<Didp>) {
         }
     }
 }
+
+/// Whether a DIdP's stream is up.
+const UP: &str = "ignite_event_stream_up";
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +137,7 @@ async fn follow(gateway: &Arc<Gateway>, didp: &Arc<Didp>, wait: &mut Duration) -
 fn is_up(didp: &Didp, wait: &mut Duration) {
     *wait = RETRY.0;
     didp.listening.store(true, Ordering::Release);
+    flag(UP, "issuer", &didp.issuer, true);
     tracing::info!(event = "events_up", issuer = didp.issuer);
 }
 

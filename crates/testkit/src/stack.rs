@@ -350,6 +350,7 @@ fn start_ignite(deployment: &Deployment, bound: IgniteListeners, clock: Clock) -
     let listeners = ignite::Listeners {
         mqtt: vec![bound.mqtt, bound.mqtts.with_tls(Arc::clone(&tls))],
         http: vec![bound.http, bound.https.with_tls(tls)],
+        ..ignite::Listeners::default()
     };
     Ok(Running::start("ignite", move |shutdown| ignite::run(config, listeners, clock, shutdown)))
 }

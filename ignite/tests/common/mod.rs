@@ -85,7 +85,7 @@ impl Stack {
         let secure = http.is_tls();
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
         let again = config.clone();
-        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
+        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http], metrics: None };
         tokio::spawn(ignite::run(config, listeners, clock.clone(), shutdown.clone()));
         let stack = Self {
             didp,
@@ -111,7 +111,7 @@ impl Stack {
         self.shutdown = Shutdown::new();
         let mqtt = Listener::bind(&self.mqtt.to_string()).await.unwrap();
         let http = Listener::bind(&self.http.to_string()).await.unwrap();
-        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http] };
+        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http], metrics: None };
         tokio::spawn(ignite::run(self.config.clone(), listeners, self.clock.clone(), self.shutdown.clone()));
         until("the gateway is ready", async || self.is_ready().await).await;
     }

@@ -78,7 +78,7 @@ pub async fn serve(app: App, listeners: Listeners) {
             Duration::from_secs(limits.http_head),
             listener,
             http::routes(app.clone()),
-            behind_proxies,
+            behind_proxies.clone(),
             shutdown.clone(),
         ));
     }

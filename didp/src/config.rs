@@ -353,7 +353,9 @@ impl Config {
                 return wrong("listen", 0, key, "needs [tls] with cert and key".into());
             }
         }
-        for (key, address) in [("http", self.listen.http), ("mqtt", self.listen.mqtt), ("metrics", self.listen.metrics)] {
+        for (key, address) in
+            [("http", self.listen.http), ("mqtt", self.listen.mqtt), ("metrics", self.listen.metrics)]
+        {
             if address.is_some_and(|address| !address.ip().is_loopback()) && !self.listen.allow_plain {
                 return wrong("listen", 0, key, service::net::PLAIN.into());
             }

@@ -206,7 +206,9 @@ mod tests {
         assert_eq!(status, 200);
         let line = "oauthing_http_requests_total{route=\"/r/{code}\",method=\"GET\",status=\"200\"} 1";
         assert!(text.contains(line), "{text}");
-        assert!(text.contains("oauthing_http_request_duration_seconds_bucket{route=\"/r/{code}\",le=\"0.001\"}"));
+        assert!(
+            text.contains("oauthing_http_request_duration_seconds_bucket{route=\"/r/{code}\",le=\"0.001\"}")
+        );
         assert!(text.contains("process_resident_memory_bytes"), "{text}");
         assert!(!text.contains("somebody") && !text.contains("not-there"), "{text}");
         shutdown.begin();

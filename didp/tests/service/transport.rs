@@ -77,6 +77,7 @@ async fn gateways_come_with_a_certificate_where_the_operator_asks_for_one() {
     }
     assert!(ask(&strangers.client(&servers.pem), format!("{base}/introspect")).await.is_err());
     // Everybody else has no certificate and needs none.
-    let metadata = browser.get(format!("{base}/.well-known/oauth-authorization-server")).send().await.unwrap();
+    let metadata =
+        browser.get(format!("{base}/.well-known/oauth-authorization-server")).send().await.unwrap();
     assert_eq!(metadata.status(), 200);
 }

@@ -77,8 +77,8 @@ const SUITES: [Suite; 15] = [
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
         name: "launcher",
-        what: "the launcher against a real engine",
-        needs: &[Tool::Docker],
+        what: "the launcher against real engines, and what it does when they are killed",
+        needs: &[Tool::Docker, Tool::Dockerd],
         run: launcher,
     },
     Suite {

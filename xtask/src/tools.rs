@@ -12,6 +12,8 @@ pub(crate) enum Tool {
     Clippy,
     /// An engine that answers, with Compose v2 and BuildKit.
     Docker,
+    /// The engine's daemon, as root: tests start their own to kill it.
+    Dockerd,
     /// Node.js 20 or newer with npm.
     Node,
     /// Chromium.
@@ -43,6 +45,7 @@ impl Tool {
                     && succeeds("docker", &["compose", "version"])
                     && succeeds("docker", &["buildx", "version"])
             }
+            Tool::Dockerd => succeeds("dockerd", &["--version"]) && succeeds("containerd", &["--version"]),
             Tool::Node => succeeds("node", &["--version"]) && succeeds("npm", &["--version"]),
             Tool::Chromium => chromium().is_some(),
             Tool::Postgres => {
@@ -65,6 +68,7 @@ impl Tool {
             Tool::Docker => {
                 "Docker Engine 24 or newer with the Compose v2 and buildx plugins, and the right to use it"
             }
+            Tool::Dockerd => "dockerd and containerd on this machine, and root",
             Tool::Node => "nodejs (20 or newer) and npm",
             Tool::Chromium => "chromium",
             Tool::Postgres => "postgresql",

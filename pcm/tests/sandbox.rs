@@ -126,3 +126,35 @@ fn it_cannot_be_undone() {
     let again = locked_in(|| pcm::sandbox::install(true).is_err());
     assert!(again, "a locked-in thread cannot even install another filter");
 }
+
+#[test]
+fn waiting_for_an_identity_takes_little_more_and_ends() {
+    let here = libc::c_long::from(libc::AT_FDCWD);
+    let path = c"/etc/hostname".as_ptr() as libc::c_long;
+    let unix = libc::c_long::from(libc::AF_UNIX);
+    let stream = libc::c_long::from(libc::SOCK_STREAM);
+    let dumpable = libc::c_long::from(libc::PR_SET_DUMPABLE);
+    let denied = [
+        (libc::SYS_socket, [unix, stream, 0, 0, 0, 0]),
+        (libc::SYS_connect, [0; 6]),
+        (libc::SYS_openat, [here, path, 0, 0, 0, 0]),
+        (libc::SYS_execve, [path, 0, 0, 0, 0, 0]),
+        (libc::SYS_clone3, [0; 6]),
+        (libc::SYS_ptrace, [0; 6]),
+        (libc::SYS_kill, [1, 0, 0, 0, 0, 0]),
+        (libc::SYS_sendmsg, [0; 6]),
+        (libc::SYS_prctl, [dumpable, 1, 0, 0, 0, 0]),
+    ];
+    let thread = std::thread::spawn(move || {
+        pcm::sandbox::install_waiting().expect("the first lock");
+        let first = denied.map(|(call, arguments)| error_number(call, arguments));
+        let waits = error_number(libc::SYS_recvmsg, [-1, 0, 0, 0, 0, 0]);
+        pcm::sandbox::install(true).expect("the second");
+        let then = error_number(libc::SYS_recvmsg, [-1, 0, 0, 0, 0, 0]);
+        (first, waits, then, pcm::sandbox::install(true).is_err())
+    });
+    let (first, waits, then, is_final) = thread.join().expect("the thread lives");
+    assert_eq!(first, [libc::EPERM; 9]);
+    assert_eq!((waits, then), (libc::EBADF, libc::EPERM), "files are handed over once");
+    assert!(is_final);
+}

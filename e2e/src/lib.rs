@@ -1,7 +1,7 @@
 //! Tests of the whole stack with clients that are not ours.
 //!
 //! This library holds what the tests in `tests/` share: a [`Scene`] in which an owner, a device and an app have met already, a
-//! [`Peer`] that drives a client of another language, and how a test says that it [`skip`]s. The browser part is in `compose/`.
+//! [`Peer`] that drives a client of another language, the firmware's board in an [`emulator`] with its [`wire`], and how a test says that it [`skip`]s. The browser part is in `compose/`.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,9 @@ use testkit::device::Device;
 use testkit::owner::{Consent, Owner};
 use testkit::stack::Stack;
 
+pub mod emulator;
 mod peer;
+pub mod wire;
 
 pub use peer::{Peer, Way};
 

@@ -1,16 +1,21 @@
 //! The project's chores: `cargo xtask test` is the one test command, `cargo xtask images` builds what Compose runs,
 //! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker,
-//! `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat, `cargo xtask docs` whether the pages say what is.
+//! `cargo xtask firmware` builds the firmware and plays a device's life on an emulator, `cargo xtask flash-image` makes what is
+//! flashed into one device, `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat, `cargo xtask docs` whether the
+//! pages say what is.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
 
 mod docs;
+mod firmware;
+mod flash;
 mod stack;
 mod step;
 mod suites;
 mod tools;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -57,6 +62,23 @@ enum Chore {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// The firmware for the ESP8266: built, checked, played on an emulator, and measured against its budgets.
+    Firmware {
+        /// Measures OAuthing against plain MQTT too, so many runs each.
+        #[arg(long, value_name = "RUNS")]
+        energy: Option<u32>,
+    },
+    /// What is flashed into one device: reads the answer of a registration, writes its credentials as a flash image, prints its label.
+    FlashImage {
+        /// The answer of the registration (JSON), or `-` for standard input.
+        answer: PathBuf,
+        /// Where the image goes; only its owner will read it.
+        #[arg(long, default_value = "credentials.bin")]
+        out: PathBuf,
+        /// The label as SVG, for a printer.
+        #[arg(long)]
+        label: Option<PathBuf>,
+    },
     /// Builds the images of the Compose deployment.
     Images,
     /// Links, named files and tests, copied code and the log's events: whether the pages agree with the sources.
@@ -74,6 +96,10 @@ fn main() -> ExitCode {
         Chore::Test { all, only, .. } => suites::test(all, &only),
         Chore::Fuzz { seconds, packets, seed } => suites::fuzz(seconds, packets, seed).map(|()| true),
         Chore::Soak { minutes, seed } => suites::soak(minutes, seed).map(|()| true),
+        Chore::Firmware { energy } => firmware::firmware(energy).map(|()| true),
+        Chore::FlashImage { answer, out, label } => {
+            flash::flash_image(&answer, &out, label.as_deref()).map(|()| true)
+        }
         Chore::Images => stack::build("oauthing").map(|()| true),
         Chore::Docs => suites::docs().map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),

@@ -98,6 +98,12 @@ impl Run {
         self
     }
 
+    /// Without a variable that it would inherit.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
     /// Runs it with its output on the terminal.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! What `cargo xtask test` runs, in which order, and what each suite needs.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -26,7 +25,7 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 15] = [
+const SUITES: [Suite; 16] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -73,6 +72,12 @@ const SUITES: [Suite; 15] = [
         what: "backups of databases in use, secrets and file of the production deployment",
         needs: &[Tool::Sqlite, Tool::Postgres, Tool::Openssl, Tool::Docker],
         run: ops,
+    },
+    Suite {
+        name: "firmware",
+        what: "the firmware for the ESP8266 on an emulator, against a stack in this process",
+        needs: &[Tool::Lx106, Tool::PythonVenv, Tool::Mosquitto],
+        run: firmware,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
@@ -150,12 +155,16 @@ fn clippy() -> anyhow::Result<()> {
     Run::new(cargo(), &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).go()
 }
 
-/// Tests of `e2e` that `stock-clients` runs; here they would only skip themselves.
+/// Tests of `e2e` that `stock-clients` runs; in `rust` they would only skip themselves.
 const STOCK: [&str; 3] = ["mosquitto", "other_languages", "guide"];
+
+/// The test of `e2e` that `firmware` runs.
+const FIRMWARE: &str = "firmware";
 
 fn rust() -> anyhow::Result<()> {
     if tools::has_nextest() {
-        let filter = STOCK.map(|binary| format!("not binary({binary})")).join(" and ");
+        let others = STOCK.iter().chain([&FIRMWARE]);
+        let filter = others.map(|binary| format!("not binary({binary})")).collect::<Vec<_>>().join(" and ");
         Run::new(cargo(), &["nextest", "run", "--workspace", "--locked", "-E", &filter]).go()
     } else {
         Run::new(cargo(), &["test", "--workspace", "--locked", "--all-targets"]).go()
@@ -229,7 +238,7 @@ fn didp_on_postgres() -> anyhow::Result<()> {
 }
 
 fn stock_clients() -> anyhow::Result<()> {
-    let python = paho()?;
+    let python = tools::python_with("paho", PAHO, "paho.mqtt.client")?;
     npm_ci("samples/tpa/web")?;
     // The stack takes the program that it finds beside the tests, which may be an old one.
     Run::new(cargo(), &["build", "--locked", "-p", "pcm"]).go()?;
@@ -275,6 +284,10 @@ fn openapi() -> anyhow::Result<()> {
     Run::new(cargo(), &test).env("OAUTHING_SCHEMATHESIS", program).go()
 }
 
+fn firmware() -> anyhow::Result<()> {
+    crate::firmware::firmware(None)
+}
+
 fn images() -> anyhow::Result<()> {
     stack::build(stack::PROJECT)
 }
@@ -311,17 +324,4 @@ fn npm_ci(dir: &str) -> anyhow::Result<()> {
         .dir(dir)
         .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
         .go()
-}
-
-/// Python with paho-mqtt, in an environment of its own below `target`.
-fn paho() -> anyhow::Result<PathBuf> {
-    let venv = root().join("target/paho");
-    let python = venv.join("bin/python");
-    let there = || Run::new(&python, &["-c", "import paho.mqtt.client"]).output().is_ok();
-    if !python.exists() || !there() {
-        let dir = venv.to_str().context("the workspace's path is no UTF-8")?;
-        Run::new("python3", &["-m", "venv", dir]).go()?;
-        Run::new(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PAHO]).go()?;
-    }
-    Ok(python)
 }

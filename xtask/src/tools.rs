@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use anyhow::Context as _;
+
+use crate::step::{Run, root};
+
 /// Something that a machine has or has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
@@ -30,6 +34,10 @@ pub(crate) enum Tool {
     Sqlite,
     /// OpenSSL's command line.
     Openssl,
+    /// `mosquitto`, the broker.
+    Mosquitto,
+    /// Compiler, assembler and emulator for the LX106.
+    Lx106,
     /// cargo-deny.
     CargoDeny,
 }
@@ -56,6 +64,20 @@ impl Tool {
             Tool::PythonVenv => succeeds("python3", &["-c", "import venv, ensurepip"]),
             Tool::Sqlite => on_path("sqlite3"),
             Tool::Openssl => succeeds("openssl", &["version"]),
+            Tool::Mosquitto => on_path("mosquitto") || PathBuf::from("/usr/sbin/mosquitto").exists(),
+            Tool::Lx106 => {
+                on_path("xtensa-lx106-elf-gcc")
+                    && on_path("qemu-system-xtensa")
+                    && PathBuf::from("/usr/lib/xtensa-lx106-elf/picolibc.specs").exists()
+                    && Command::new("/usr/bin/rustc")
+                        .args(["--print", "sysroot"])
+                        .output()
+                        .ok()
+                        .and_then(|output| String::from_utf8(output.stdout).ok())
+                        .is_some_and(|root| {
+                            PathBuf::from(root.trim()).join("lib/rustlib/src/rust/library").exists()
+                        })
+            }
             Tool::CargoDeny => succeeds("cargo", &["deny", "--version"]),
         }
     }
@@ -77,6 +99,11 @@ impl Tool {
             Tool::PythonVenv => "python3-venv",
             Tool::Sqlite => "sqlite3",
             Tool::Openssl => "openssl",
+            Tool::Mosquitto => "mosquitto",
+            Tool::Lx106 => {
+                "rustc-web cargo-web rust-web-src gcc-xtensa-lx106 binutils-xtensa-lx106 picolibc-xtensa-lx106-elf \
+                 qemu-system-misc qemu-system-data"
+            }
             Tool::CargoDeny => "cargo install --locked cargo-deny",
         }
     }
@@ -105,4 +132,21 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+/// Python with a package of PyPI, in an environment of its own below `target`.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn python_with(name: &str, package: &str, module: &str) -> anyhow::Result<PathBuf> {
+    let venv = root().join("target").join(name);
+    let python = venv.join("bin/python");
+    let there = || Run::new(&python, &["-c", &format!("import {module}")]).output().is_ok();
+    if !python.exists() || !there() {
+        let dir = venv.to_str().context("the workspace's path is no UTF-8")?;
+        Run::new("python3", &["-m", "venv", dir]).go()?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package];
+        Run::new(&python, &install).go()?;
+    }
+    Ok(python)
 }

@@ -2,6 +2,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod blink;
+pub mod button;
 pub mod device;
 pub mod json;
 pub mod oauth;

@@ -4,7 +4,7 @@
 //! follows from an answer is left to [`crate::device`].
 
 use crate::json::{Malformed, Object, Value, Writer};
-use crate::record::{MAX_CREDENTIAL, MAX_HOST, MAX_TOKEN, Server};
+use crate::record::{MAX_CREDENTIAL, MAX_HOST, MAX_TOKEN, Record, Server};
 use crate::text::{Text, base64_decode32};
 
 /// Longest request payload, in bytes.
@@ -168,6 +168,19 @@ fn read<T>(payload: &[u8], ok: impl FnOnce(&Object<'_>) -> Result<T, Malformed>)
         }),
         Ok(Some(_)) | Err(Malformed) => Answer::Unusable,
     }
+}
+
+/// The record that a registration answer makes (RFC 7591 §3.2.1, with `client_id`, `client_secret` and `mqtt`): what is flashed
+/// in the factory.
+///
+/// # Errors
+/// Something is missing, too long or not what it should be.
+pub fn read_registration(answer: &[u8]) -> Result<Record, Malformed> {
+    let answer = Object::parse(answer)?;
+    let Some(Value::Object(mqtt)) = answer.get("mqtt")? else { return Err(Malformed) };
+    let id = answer.text::<MAX_CREDENTIAL>("client_id")?.ok_or(Malformed)?;
+    let secret = answer.text::<MAX_CREDENTIAL>("client_secret")?.ok_or(Malformed)?;
+    Record::new(id.as_str(), secret.as_str(), read_server(&mqtt)?).ok_or(Malformed)
 }
 
 /// Reads `{"host", "port", "spki_sha256": […]}`. Pins beyond the room for them are left out, unreadable ones are an error.

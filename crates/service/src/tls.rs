@@ -43,6 +43,10 @@ pub fn certificates(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     if found.is_empty() { Err(invalid("certificates in", file, "none")) } else { Ok(found) }
 }
 
+/// Longest plaintext that a server of ours puts into one TLS record. A device has to hold a whole record before it can check it,
+/// and rustls cannot negotiate the length (RFC 6066 §4); for everybody else it costs one byte in a hundred.
+pub const MAX_FRAGMENT: usize = 2048;
+
 /// Server settings from a certificate chain (leaf first; include the CA that clients pin) and its key. The files are read again
 /// when they change (see [`FromFiles`]).
 ///
@@ -82,7 +86,9 @@ fn server(chain: &Path, key: &Path, clients: Option<&Path>) -> io::Result<Arc<ru
         }
     };
     let resolver = FromFiles::open(chain, key, provider, certificate::LOOK)?;
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(resolver))))
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.max_fragment_size = Some(MAX_FRAGMENT);
+    Ok(Arc::new(config))
 }
 
 fn authorities(file: &Path) -> io::Result<RootCertStore> {

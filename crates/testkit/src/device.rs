@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mqtt_wire::{Property, QoS, Version};
 use oauth_wire::{GatewayAddress, TokenResponse};
 use reqwest::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -20,7 +20,7 @@ use crate::mqtt::{Client, Door, Options};
 pub const MODEL: &str = "Thermostat T1";
 
 /// What registration answers (the part that is flashed and printed).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Device {
     /// The secure device id.
     pub client_id: String,
@@ -35,7 +35,7 @@ pub struct Device {
 }
 
 /// An address of MQTT over TLS.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MqttAddress {
     /// Host.
     pub host: String,

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use device_client::json::{Object, Value};
-use device_client::{Record, Slots, oauth};
+use anyhow::Context as _;
+use device_client::{Record, Slots};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -37,20 +36,9 @@ pub struct FlashDone {
 /// # Errors
 /// Something is missing, too long or not what it should be; the error shows no value.
 pub fn record(registration_answer: &[u8]) -> anyhow::Result<Record> {
-    let read = || -> Result<Option<Record>, device_client::json::Malformed> {
-        let answer = Object::parse(registration_answer)?;
-        let Some(Value::Object(mqtt)) = answer.get("mqtt")? else { return Ok(None) };
-        let didp = oauth::read_server(&mqtt)?;
-        let id = answer.text::<{ device_client::record::MAX_CREDENTIAL }>("client_id")?;
-        let secret = answer.text::<{ device_client::record::MAX_CREDENTIAL }>("client_secret")?;
-        Ok(id.zip(secret).and_then(|(id, secret)| Record::new(id.as_str(), secret.as_str(), didp)))
-    };
-    match read() {
-        Ok(Some(record)) => Ok(record),
-        Ok(None) | Err(_) => {
-            bail!("the registration answer lacks client_id, client_secret or mqtt with pins")
-        }
-    }
+    device_client::oauth::read_registration(registration_answer).map_err(|_| {
+        anyhow::anyhow!("the registration answer lacks client_id, client_secret or mqtt with pins")
+    })
 }
 
 /// Stores a registration answer in a thermostat's folder, as flashing does it.

@@ -71,6 +71,11 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         Ok(())
     }
 
+    /// True while a message of [`Device::publish_at_least_once`] has not been acknowledged.
+    pub fn keeps_message(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Reports the device's state to its shadow, at most once: `patch` is a JSON merge patch (RFC 7396) whose members are
     /// channels. The owner's broker keeps it as far as a consent allows, and answers with [`Action::Delta`](crate::Action::Delta)
     /// where something else is wanted.

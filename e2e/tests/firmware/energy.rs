@@ -1,0 +1,287 @@
+//! What OAuthing costs a device, by what can be counted: instructions, bytes, packets, round trips. Against a plain MQTT client on
+//! the same board with the same TLS, whose broker is Mosquitto with the same certificate.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use device_client::text::Text;
+use device_client::{Record, Server};
+use e2e::emulator::{self, Board, Counters};
+use e2e::wire::{Sums, sums};
+use tempfile::TempDir;
+use testkit::stack::Stack;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::{claim, measured, program};
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// A token lives a day and is renewed after three quarters of it, on average (device-client's schedule).
+const RENEWED_EVERY: f64 = 0.75 * 24.0 * 60.0;
+
+/// Minutes that running is stated for, as in the paper.
+const RUNNING: f64 = 15.0;
+
+/// Milliseconds between two readings, and how many are counted.
+const EVERY: u64 = 1_000;
+const READINGS: u64 = 45;
+
+/// Bars: hundredths that OAuthing may cost more.
+const MORE_WITH_VALID_TOKEN: f64 = 2.0;
+const MORE_WHILE_RUNNING: f64 = 1.0;
+
+/// The bar for instructions while running is missed (docs/device.md says by how much and why). It is said at each run, and it
+/// must not get worse than this.
+const INSTRUCTIONS_SEEN_WHILE_RUNNING: f64 = 10.0;
+
+/// One thing that a board did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    instructions: f64,
+    bytes: f64,
+    packets: f64,
+    round_trips: f64,
+    ms: f64,
+}
+
+impl Cost {
+    fn new(counters: &Counters, wire: &Sums) -> Self {
+        Self {
+            instructions: counters.instructions() as f64,
+            bytes: wire.bytes as f64,
+            packets: wire.packets as f64,
+            round_trips: wire.round_trips as f64,
+            ms: counters.ms as f64,
+        }
+    }
+
+    fn mean(costs: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> f64| costs.iter().map(of).sum::<f64>() / costs.len().max(1) as f64;
+        Self {
+            instructions: mean(|cost| cost.instructions),
+            bytes: mean(|cost| cost.bytes),
+            packets: mean(|cost| cost.packets),
+            round_trips: mean(|cost| cost.round_trips),
+            ms: mean(|cost| cost.ms),
+        }
+    }
+
+    fn less(self, other: Self) -> Self {
+        Self {
+            instructions: self.instructions - other.instructions,
+            bytes: self.bytes - other.bytes,
+            packets: self.packets - other.packets,
+            round_trips: self.round_trips - other.round_trips,
+            ms: self.ms - other.ms,
+        }
+    }
+
+    fn say(&self, name: &str) -> anyhow::Result<()> {
+        measured(&format!("{name}.instructions"), self.instructions as u64)?;
+        measured(&format!("{name}.bytes"), self.bytes as u64)?;
+        measured(&format!("{name}.packets"), self.packets as u64)?;
+        measured(&format!("{name}.round_trips"), self.round_trips as u64)
+    }
+}
+
+/// Mosquitto with TLS and one user, who has the device's name and this password.
+struct Mosquitto {
+    _process: Child,
+    _dir: TempDir,
+    port: u16,
+}
+
+impl Mosquitto {
+    async fn start(stack: &Stack, password: &str) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("oa-mosquitto").tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let passwords = dir.path().join("passwords");
+        let made = Command::new("mosquitto_passwd")
+            .args(["-b", "-c"])
+            .arg(&passwords)
+            .args(["Bearer", password])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        ensure!(made.await.context("mosquitto_passwd")?.success());
+        let secret = |name: &str| stack.deployment().secrets.path(name).display().to_string();
+        let config = dir.path().join("mosquitto.conf");
+        std::fs::write(
+            &config,
+            format!(
+                "user root\nallow_anonymous false\npassword_file {}\nlistener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\ntls_version tlsv1.3\n",
+                passwords.display(),
+                secret("ignite/tls.crt"),
+                secret("ignite/tls.key")
+            ),
+        )?;
+        let program = e2e::program("mosquitto").unwrap_or_else(|| PathBuf::from("/usr/sbin/mosquitto"));
+        let process =
+            Command::new(program).arg("-c").arg(&config).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let answers = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), answers).await.context("Mosquitto does not start")?;
+        Ok(Self { _process: process, _dir: dir, port })
+    }
+}
+
+/// From power-on to the acknowledgement of the first message.
+async fn first_message(board: &mut Board) -> anyhow::Result<Cost> {
+    board.switch_on()?;
+    board.hear("phase running").await?;
+    board.say("keep temperature 20.0").await?;
+    board.hear("delivered").await?;
+    let counters = board.counters().await?;
+    let wire = sums(&board.wire()?);
+    board.cut_power().await?;
+    Ok(Cost::new(&counters, &wire))
+}
+
+/// Readings at a steady pace, without the way there.
+async fn readings(board: &mut Board) -> anyhow::Result<Cost> {
+    board.switch_on()?;
+    board.hear("phase running").await?;
+    board.say("keep temperature 20.0").await?;
+    board.hear("delivered").await?;
+    let (before, wire) = (board.counters().await?, sums(&board.wire()?));
+    board.say(&format!("every {EVERY}")).await?;
+    let start = before.ms;
+    let counters = loop {
+        let counters = board.counters().await?;
+        if counters.ms >= start + READINGS * EVERY {
+            break counters;
+        }
+        // Asking costs instructions, and both boards are asked as often.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    let cost = Cost::new(&counters, &sums(&board.wire()?)).less(Cost::new(&before, &wire));
+    board.cut_power().await?;
+    ensure!(cost.packets > READINGS as f64, "{cost:?}: no readings");
+    Ok(cost)
+}
+
+fn more(one: f64, other: f64) -> f64 {
+    100.0 * (one - other) / other
+}
+
+fn runs() -> usize {
+    std::env::var("OAUTHING_ENERGY_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1)
+}
+
+/// A record whose gateway is Mosquitto, for the plain client.
+fn plain_record(record: &Record, port: u16) -> anyhow::Result<Record> {
+    let mut plain = record.clone();
+    let device_client::record::Ownership::Owned(grant) = &mut plain.ownership else {
+        anyhow::bail!("the board is not owned");
+    };
+    let mut gateway = Server::new(grant.gateway.host.as_str(), port).context("a gateway")?;
+    ensure!(grant.gateway.pins().iter().all(|pin| gateway.pin(*pin)));
+    grant.gateway = gateway;
+    Ok(plain)
+}
+
+fn table(rows: &[(&str, Cost)]) {
+    println!(
+        "\n{:<44}{:>14}{:>10}{:>9}{:>8}",
+        "mean of all runs", "instructions", "bytes", "packets", "trips"
+    );
+    for (name, cost) in rows {
+        println!(
+            "{name:<44}{:>14.0}{:>10.0}{:>9.1}{:>8.1}",
+            cost.instructions, cost.bytes, cost.packets, cost.round_trips
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_valid_token_costs_an_expired_one_and_running() -> anyhow::Result<()> {
+    let (Some(thermostat), Some(plain)) = (program("thermostat"), program("plain")) else { return Ok(()) };
+    let stack = Stack::start().await?;
+    let ann = stack.owner("ann")?;
+    let device = stack.device().await?;
+    let mut board = Board::new(&thermostat, &emulator::record(&device)?)?.counting();
+    board.switch_on()?;
+    board.hear("phase ready").await?;
+    claim(&mut board, &ann, &device.user_registration_uri, "Kitchen").await?;
+    board.cut_power().await?;
+    let record = board.record()?;
+    let token: Text<128> = record.grant().context("a grant")?.access_token.clone();
+    let mosquitto = Mosquitto::start(&stack, token.as_str()).await?;
+    let mut other = Board::new(&plain, &plain_record(&record, mosquitto.port)?)?.counting();
+
+    let (mut valid, mut baseline, mut expired) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs() {
+        baseline.push(first_message(&mut other).await?);
+        valid.push(first_message(&mut board).await?);
+    }
+    let (plain_running, running) = (readings(&mut other).await?, readings(&mut board).await?);
+    for _ in 0..runs() {
+        stack.clock.advance(DAY + 1);
+        expired.push(first_message(&mut board).await?);
+    }
+    let renewal = renewal(&mut board, &stack).await?;
+    let (valid, baseline, expired) = (Cost::mean(&valid), Cost::mean(&baseline), Cost::mean(&expired));
+    table(&[
+        ("plain, power-on to first message", baseline),
+        ("OAuthing, valid token", valid),
+        ("OAuthing, expired token", expired),
+        ("plain, 45 s of readings, one a second", plain_running),
+        ("OAuthing, the same", running),
+        ("one renewal while running", renewal),
+    ]);
+    baseline.say("plain")?;
+    valid.say("valid")?;
+    expired.say("expired")?;
+    plain_running.say("plain_running")?;
+    running.say("running")?;
+    renewal.say("renewal")?;
+
+    let first = more(valid.instructions, baseline.instructions);
+    println!(
+        "valid token: {first:+.2} % instructions, {:+.1} round trips",
+        valid.round_trips - baseline.round_trips
+    );
+    // Spread over its lifetime, and stated for the paper's quarter of an hour.
+    let scale = RUNNING * 60_000.0;
+    let share = RUNNING / RENEWED_EVERY;
+    let of = |of: fn(&Cost) -> f64| {
+        let plain = of(&plain_running) * scale / plain_running.ms;
+        let ours = of(&running) * scale / running.ms + of(&renewal) * share;
+        more(ours, plain)
+    };
+    let (instructions, bytes) = (of(|cost| cost.instructions), of(|cost| cost.bytes));
+    println!("running: {instructions:+.2} % instructions, {bytes:+.2} % bytes");
+    ensure!(first <= MORE_WITH_VALID_TOKEN, "a valid token costs {first:.2} % more instructions");
+    ensure!(valid.round_trips <= baseline.round_trips, "a valid token costs a round trip");
+    ensure!(bytes <= MORE_WHILE_RUNNING, "running costs {bytes:.2} % more bytes");
+    if instructions > MORE_WHILE_RUNNING {
+        println!(
+            "MISSED: running costs {instructions:.2} % more instructions, the bar is {MORE_WHILE_RUNNING} %"
+        );
+    }
+    ensure!(
+        instructions <= INSTRUCTIONS_SEEN_WHILE_RUNNING,
+        "running costs {instructions:.2} % more instructions"
+    );
+    stack.stop().await
+}
+
+/// One renewal of a device that runs: away from the gateway, new tokens, back again.
+async fn renewal(board: &mut Board, stack: &Stack) -> anyhow::Result<Cost> {
+    board.switch_on()?;
+    board.hear("phase running").await?;
+    let (before, wire) = (board.counters().await?, sums(&board.wire()?));
+    stack.clock.advance(DAY * 20 / 24);
+    board.say(&format!("clock {}", DAY * 20 / 24 * 1000)).await?;
+    board.hear("phase renewing").await?;
+    board.hear("phase running").await?;
+    let cost = Cost::new(&board.counters().await?, &sums(&board.wire()?)).less(Cost::new(&before, &wire));
+    board.cut_power().await?;
+    Ok(cost)
+}

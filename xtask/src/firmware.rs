@@ -29,7 +29,7 @@ const RAM_LEFT: u64 = 40_000;
 const ESPTOOL: &str = "esptool==4.8.1";
 
 /// Instructions that the LX106 has. No windows, no loops, no division, no floating point, no compare-and-swap.
-const INSTRUCTIONS: [&str; 101] = [
+const INSTRUCTIONS: &[&str] = &[
     "abs", "add", "add.n", "addi", "addi.n", "addmi", "addx2", "addx4", "addx8", "and", "ball", "bany",
     "bbc", "bbci", "bbs", "bbsi", "beq", "beqi", "beqz", "beqz.n", "bge", "bgei", "bgeu", "bgeui", "bgez",
     "blt", "blti", "bltu", "bltui", "bltz", "bnall", "bne", "bnei", "bnez", "bnez.n", "bnone", "break",

@@ -103,8 +103,8 @@ fn memory(sum: &mut Sum, numbers: &mut Numbers) {
     for byte in &mut bytes {
         *byte = numbers.next() as u8;
     }
-    let (from, to) = (numbers.next() as usize % 32, numbers.next() as usize % 32);
-    let len = numbers.next() as usize % 64;
+    let (from, to) = ((numbers.next() % 32) as usize, (numbers.next() % 32) as usize);
+    let len = (numbers.next() % 64) as usize;
     bytes.copy_within(from..from + len, to);
     bytes[to..to + 5].fill(7);
     bytes[10..50].sort_unstable();
@@ -115,7 +115,7 @@ fn memory(sum: &mut Sum, numbers: &mut Numbers) {
 fn text(sum: &mut Sum, numbers: &mut Numbers) {
     let mut bytes = [0; 40];
     for byte in &mut bytes {
-        *byte = b"0123456789-+,\"\\{}:\xc3\xa9 "[numbers.next() as usize % 21];
+        *byte = b"0123456789-+,\"\\{}:\xc3\xa9 "[(numbers.next() % 21) as usize];
     }
     sum.add(
         core::str::from_utf8(&bytes)

@@ -196,6 +196,7 @@ fn play(folder: &Path, measured: &Path, energy: Option<u32>) -> anyhow::Result<(
     }
     Run::new(cargo(), &["test", "--locked", "-p", "device-link", "--test", "arithmetic"])
         .env("OAUTHING_FIRMWARE", folder)
+        .env("OAUTHING_ALL", "1")
         .go()?;
     Run::new(cargo(), &arguments)
         .env("OAUTHING_FIRMWARE", folder)

@@ -1,14 +1,13 @@
 //! The driver without libFuzzer: so many packets, or so many seconds, the same for the same seed and number of threads.
 //!
 //! Each packet begins as one of `../shared/mqtt-vectors` or as a generated one, is changed up to six times, goes through
-//! the codec's targets in all versions, and then into a broker as a part of a script of four clients; with each script a device
-//! lives a life among hostile servers. What fails is
+//! the codec's targets in all versions, and then into a broker as a part of a script of four clients. What fails is
 //! written as a file for `cargo fuzz` and named with its seed.
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use mqtt_fuzz::streams::{CLIENTS, Script};
-use mqtt_fuzz::{codec, corpus, device, generate, mutate, random::Random, streams};
+use mqtt_fuzz::{codec, corpus, generate, mutate, random::Random, streams};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,7 +120,6 @@ fn one_script(random: &mut Random, vectors: &[Vec<u8>]) -> u64 {
         accepted += u64::from(codec::VERSIONS.iter().any(is_one));
     });
     streams::run(script.bytes());
-    device::life(random);
     accepted
 }
 

@@ -114,7 +114,7 @@ pub(crate) enum Fault {
     /// Nobody may be redirected.
     Page(PageError),
     /// The app may know.
-    Told { redirect_uri: Url, state: Option<String>, code: OAuthErrorCode, why: &'static str },
+    Told { redirect_uri: Box<Url>, state: Option<String>, code: OAuthErrorCode, why: &'static str },
 }
 
 /// Why there is nothing to put before the owner.
@@ -242,7 +242,7 @@ pub async fn check(app: &App, parameters: &[(String, String)]) -> Result<Consent
     let request = judge(app, client, parameters).map_err(told)?;
     match &request.back {
         Back::Redirect { redirect_uri, state, .. } if only_pushed == Some(true) => Err(told(Fault::Told {
-            redirect_uri: redirect_uri.clone(),
+            redirect_uri: Box::new(redirect_uri.clone()),
             state: state.clone(),
             code: OAuthErrorCode::InvalidRequest,
             why: "this app pushes its requests (RFC 9126)",
@@ -266,7 +266,7 @@ pub(crate) fn judge(
     let redirect_uri = registered_redirect(&client, sent).ok_or(Fault::Page(PageError::RedirectUri))?;
     let state = vital("state")?.map(str::to_owned);
     let error = |code: OAuthErrorCode, why: &'static str| Fault::Told {
-        redirect_uri: redirect_uri.clone(),
+        redirect_uri: Box::new(redirect_uri.clone()),
         state: state.clone(),
         code,
         why,

@@ -119,12 +119,12 @@ impl<'a> Assertion<'a> {
         if audience != Some(issuer) {
             return Err("aud of the assertion is not the issuer alone");
         }
-        let ahead = |time: Option<f64>| time.is_some_and(|time| !(time <= (now + SKEW) as f64));
+        let ahead = |time: Option<f64>| time.is_some_and(|time| time > (now + SKEW) as f64);
         if ahead(self.claims.nbf) || ahead(self.claims.iat) {
             return Err("assertion from the future");
         }
         let exp = self.claims.exp;
-        if !(exp > (now - SKEW) as f64) {
+        if exp <= (now - SKEW) as f64 {
             return Err("assertion expired");
         }
         if exp > (now + LONGEST + SKEW) as f64 {

@@ -60,7 +60,8 @@ pub(super) fn purpose(
     upstream: &Upstream,
     query: &Fields,
 ) -> Result<Option<Purpose>, Failure> {
-    let purposes: [(&str, fn(String) -> Purpose); 2] = [("link", Purpose::Link), ("unlink", Purpose::Unlink)];
+    type Make = fn(String) -> Purpose;
+    let purposes: [(&str, Make); 2] = [("link", Purpose::Link), ("unlink", Purpose::Unlink)];
     for (word, purpose) in purposes {
         let Some(sent) = query.one(word)? else { continue };
         let owner = owner.ok_or(Failure::Forged)?;

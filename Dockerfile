@@ -1,5 +1,5 @@
 # All images of the deployment; docker-compose.yml names the stage of each service. Needs BuildKit. Builds reach the registries of
-# cargo and npm, nothing else.
+# cargo and npm, and Debian's for the image of the load tests, nothing else.
 
 # ---- Rust ----
 
@@ -12,10 +12,10 @@ FROM sources AS binaries
 RUN --mount=type=cache,id=oauthing-registry,sharing=locked,target=/usr/local/cargo/registry \
     --mount=type=cache,id=oauthing-git,sharing=locked,target=/usr/local/cargo/git \
     --mount=type=cache,id=oauthing-target,sharing=locked,target=/src/target \
-    cargo build --release --locked -p didp -p ignite -p factory -p device -p tpa -p demo \
+    cargo build --release --locked -p didp -p ignite -p factory -p device -p tpa -p demo -p loadtest \
     && mkdir /out \
     && cp target/release/didp target/release/ignite target/release/factory target/release/device target/release/tpa \
-        target/release/demo /out/
+        target/release/demo target/release/loadtest /out/
 
 FROM sources AS static-pcm
 # With a target named, the flag holds for the program alone and not for the build scripts.
@@ -105,6 +105,14 @@ CMD ["src/main.js"]
 FROM base AS setup
 COPY --from=binaries /out/demo /usr/local/bin/
 ENTRYPOINT ["demo", "setup"]
+
+# The load tests with a whole system in one image, for the profile `loadtest`. Mosquitto is Debian's, the baseline.
+FROM base AS loadtest
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto >/dev/null && rm -rf /var/lib/apt/lists/* \
+    && install -d -m 0777 /results
+COPY --from=binaries /out/loadtest /out/didp /out/ignite /usr/local/bin/
+COPY --from=static-pcm /out/pcm /usr/local/bin/
+ENTRYPOINT ["loadtest"]
 
 # An owner's broker: one static program and nothing else. The launcher starts it, each as a user of its own.
 FROM scratch AS pcm

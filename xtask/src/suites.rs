@@ -25,7 +25,7 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
-const SUITES: [Suite; 16] = [
+const SUITES: [Suite; 17] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -78,6 +78,12 @@ const SUITES: [Suite; 16] = [
         what: "the firmware for the ESP8266 on an emulator, against a stack in this process",
         needs: &[Tool::Lx106, Tool::PythonVenv, Tool::Mosquitto],
         run: firmware,
+    },
+    Suite {
+        name: "loadtest",
+        what: "every load scenario with --quick, compared with the committed figures",
+        needs: &[Tool::Mosquitto],
+        run: loadtest,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
@@ -286,6 +292,14 @@ fn openapi() -> anyhow::Result<()> {
 
 fn firmware() -> anyhow::Result<()> {
     crate::firmware::firmware(None)
+}
+
+/// Under four minutes, and as long again to build what is measured.
+fn loadtest() -> anyhow::Result<()> {
+    let build = ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
+    Run::new(cargo(), &[&build[..], &["--bins"]].concat()).go()?;
+    Run::new(cargo(), &["build", "--locked", "--release", "-p", "didp", "--example", "seed"]).go()?;
+    Run::new("target/release/loadtest", &["smoke"]).go()
 }
 
 fn images() -> anyhow::Result<()> {

@@ -583,3 +583,5 @@ fn wake(streams: &mut [Stream], hungry: &mut Vec<u32>, number: u32) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod tests_broker;

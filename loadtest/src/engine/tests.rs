@@ -1,33 +1,8 @@
 use super::{ClientPlan, Engine, Pace, Plan, Stop, StreamPlan, Target};
-use mqtt_broker::net::{Plain, Server};
-use mqtt_broker::{Broker, Limits, Policy};
+use crate::engine::tests_broker::broker;
 use mqtt_wire::{QoS, Version};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::thread::JoinHandle;
+use std::net::TcpListener;
 use std::time::Duration;
-
-/// The project's own broker in a thread; it stops when this goes.
-struct Running {
-    address: SocketAddr,
-    _stop: UnixStream,
-    _thread: JoinHandle<()>,
-}
-
-fn broker() -> Running {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
-    let address = listener.local_addr().expect("its address");
-    let (stop, stopped) = UnixStream::pair().expect("a pair");
-    let thread = std::thread::spawn(move || {
-        let broker = Broker::new(Limits::PLAIN, Policy::Open, 1);
-        let mut server = Server::new(broker, Plain).expect("a server");
-        server.listen_tcp(listener).expect("listening");
-        server.stop_on(OwnedFd::from(stopped)).expect("a way to stop");
-        server.run().expect("it runs");
-    });
-    Running { address, _stop: stop, _thread: thread }
-}
 
 fn pairs(count: usize, qos: QoS, pace: Pace, version: Version) -> Plan {
     let mut plan = Plan { version, ..Plan::default() };
@@ -108,4 +83,49 @@ fn a_broker_that_is_not_there_is_told() {
     let mut engine = Engine::new(Target::plain(gone), plan).expect("an engine");
     let error = engine.connect(&Stop::default()).expect_err("nobody listens");
     assert!(error.to_string().contains("refused"), "{error:#}");
+}
+
+/// The record of a device that somebody owns.
+fn owned() -> Vec<u8> {
+    use device_client::record::{Grant, MAX_RECORD, Ownership, Record, Server};
+    use device_client::text::Text;
+    let mut server = Server::new("localhost", 8883).expect("a short name");
+    assert!(server.pin([7; 32]));
+    let mut record = Record::new("id", "secret", server.clone()).expect("it is complete");
+    record.ownership = Ownership::Owned(Grant {
+        access_token: Text::new("demo.token").expect("it is short"),
+        refresh_token: Text::new("refresh").expect("it is short"),
+        expires_in: 86_400,
+        gateway: server,
+        done_pending: false,
+    });
+    let mut bytes = vec![0; MAX_RECORD];
+    let length = record.encode(&mut bytes).expect("it fits");
+    bytes.truncate(length);
+    bytes
+}
+
+#[test]
+fn a_device_speaks_for_itself_and_both_directions_are_apart() {
+    let running = broker();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut plan = Plan::default();
+        let device = plan.client(ClientPlan::device("d", owned()));
+        let app = plan.client(ClientPlan::new("a").subscribing("d/#", qos));
+        let pace = Pace::Closed { window: 1 };
+        plan.stream(StreamPlan::new(device, "d/room/temperature", qos, pace).group(0));
+        plan.stream(StreamPlan::new(app, "c/heater", qos, Pace::Closed { window: 3 }).group(1));
+        let mut engine = Engine::new(Target::plain(running.address), plan).expect("an engine");
+        assert_eq!(engine.connect(&Stop::default()).expect("both connect").len(), 2);
+        engine.mark();
+        engine.drive(Duration::from_millis(60), &Stop::default()).expect("it runs");
+        engine.drain(Duration::from_secs(10)).expect("it ends");
+        let outcome = engine.outcome();
+        assert_eq!((outcome.ended.0, outcome.counts.lost, outcome.counts.disordered), (0, 0, 0), "{outcome:?}");
+        for (counts, latency) in outcome.streams.iter().zip(&outcome.groups) {
+            assert!(counts.sent >= 10 && counts.received == counts.sent, "{qos:?}: {counts:?}");
+            assert_eq!(latency.len(), counts.received);
+        }
+        engine.disconnect();
+    }
 }

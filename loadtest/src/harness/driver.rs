@@ -51,7 +51,7 @@ impl Manager {
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.runtime.block_on(self.post("/v1/drivers", &hello).send());
+            let answer = self.runtime.block_on(async { self.post("/v1/drivers", &hello).send().await });
             match answer {
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                     anyhow::bail!("the manager wants another LOADTEST_KEY");
@@ -171,9 +171,9 @@ fn drive(manager: &Manager, id: u64, prepared: Prepared, stop: &Stop) -> anyhow:
         let load_cpu = process::cpu_seconds(own)? - before;
         let report =
             Report { run, outcome: Some(engine.outcome().send()?), load_cpu, last: false, error: None };
-        let sent = manager.post(&format!("/v1/drivers/{id}/report"), &report).send();
-        // The next one says the same and more.
-        drop(manager.runtime.spawn(sent));
+        let report = manager.post(&format!("/v1/drivers/{id}/report"), &report);
+        // One that is lost is made up for by the next, which says the same and more.
+        drop(manager.runtime.spawn(async move { report.send().await }));
     }
     engine.drive(left, stop)?;
     let mut outcome = engine.outcome();

@@ -6,6 +6,8 @@
 
 pub mod driver;
 pub mod manager;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,7 @@ const HOLD: u64 = 5;
 const BEAT: u64 = 1;
 
 /// Silence after which a driver is lost, in seconds.
-const LOST: u64 = 8;
+const LOST: u64 = if cfg!(test) { 3 } else { 8 };
 
 /// A driver presents itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]

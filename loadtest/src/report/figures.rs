@@ -155,6 +155,12 @@ fn connect(cases: &[Case<'_>]) -> Section {
             }
             section.lines.push(line);
         }
+        if case.spread(System::Oauthing, "over_engine_ms").is_some() {
+            let engine = format!("{pcm}: the engine's own create and start, median, ms");
+            section.lines.push(Line::of(case, "engine_p50_ms", engine));
+            let over = format!("{pcm}: over the engine's own, median of the pairs, ms");
+            section.lines.push(Line::of(case, "over_engine_ms", over));
+        }
     }
     section
 }

@@ -4,6 +4,9 @@
 //! `(2 GB − what the services and the engine take at rest) ÷ (PSS of the PCM + kernel memory + its share of the shims' PSS + what the
 //! services and the engine grew by)`. For containers the kernel memory is their cgroups'; for processes it is what the kernel's own
 //! counters grew by, sockets of the load included.
+//!
+//! `devices_per_owner` is the paper's reading of its stress test: how many devices, each with one message a minute, an owner can have
+//! when the host is full and everybody's messages get through.
 
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use super::Settings;
 use super::pairs::{Exchange, Sides};
 use crate::brokers::System;
 use crate::engine::{Engine, Pace};
+use crate::load;
 use crate::memory::{Kernel, Memory};
 use crate::results::{Results, float};
 use crate::stack::Runtime;
@@ -74,6 +78,7 @@ fn one(
         Runtime::Process => Kernel::now()?.since(&kernel_rest),
     };
     engine.disconnect();
+    let rate = rate(settings, &sides, owners)?;
     let count = float(full.pcms);
     anyhow::ensure!(full.pcms >= owners as u64, "{} PCMs run for {owners} owners", full.pcms);
     let pcm = full.pcm_pss / count;
@@ -94,6 +99,19 @@ fn one(
         .metric("services_rest_bytes", rest.services())
         .metric("swap_bytes_each", full.pcm_swap / count)
         .metric("owners_per_2gb", fit)
-        .metric("usd_per_owner_month", PRICE / fit);
+        .metric("usd_per_owner_month", PRICE / fit)
+        .metric("per_second", rate)
+        .metric("devices_per_owner", rate * 60.0 / fit);
     Ok(row)
+}
+
+/// What all owners together get through, one message in flight each, in messages a second.
+fn rate(settings: &Settings, sides: &Sides, owners: usize) -> anyhow::Result<f64> {
+    let readings = Some(Pace::Closed { window: 1 });
+    let exchange = Exchange { readings, commands: None, qos: QoS::AtMostOnce };
+    let plan = sides.plan(System::Oauthing, owners, &exchange)?;
+    let place = sides.place(System::Oauthing)?;
+    let meter = &mut || sides.meter(System::Oauthing);
+    let measured = load::drive(&place, plan, settings.phases(), &settings.stop, meter)?;
+    Ok(float(measured.outcome.counts.received) / measured.outcome.seconds)
 }

@@ -1,8 +1,15 @@
-//! The containers of one launcher, told from all others by the label that says in which directory it works.
+//! The containers of one launcher, told from all others by the label that says in which directory it works; and what the engine needs
+//! for a container of its own accord, to compare a launch with.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+};
 
 fn docker(args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("docker").args(args).output().context("start the docker command")?;
@@ -46,4 +53,34 @@ pub(super) fn remove(place: &str) -> anyhow::Result<()> {
         docker(&args)?;
     }
     Ok(())
+}
+
+/// How long the engine takes to create and start a container of this image, without a network and with nothing of ours about it.
+///
+/// # Errors
+/// The engine's.
+pub(super) async fn create_and_start(image: &str, name: &str) -> anyhow::Result<Duration> {
+    let docker = Docker::connect_with_local_defaults().context("the engine")?.negotiate_version().await?;
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        cmd: Some(vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()]),
+        network_disabled: Some(true),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            readonly_rootfs: Some(true),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let started = Instant::now();
+    docker.create_container(Some(options), body).await.context("create a container")?;
+    let start = docker.start_container(name, None::<StartContainerOptions>).await;
+    let took = started.elapsed();
+    let options = RemoveContainerOptionsBuilder::default().force(true).build();
+    docker.remove_container(name, Some(options)).await.context("remove a container")?;
+    start.context("start a container")?;
+    Ok(took)
 }

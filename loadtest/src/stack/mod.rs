@@ -22,6 +22,7 @@ use toml::{Table, Value};
 
 use crate::brokers::Programs;
 use crate::child::Process;
+use crate::engine::Stop;
 use crate::meter::Meter;
 use crate::process;
 
@@ -141,6 +142,7 @@ impl Stack {
         let provider = start_provider(&async_runtime, &deployment, options.people)?;
         let didp_toml = write(dir.path(), "didp.toml", &didp_config(&deployment, &options)?)?;
         let ignite_toml = write(dir.path(), "ignite.toml", &ignite_config(&deployment, &options)?)?;
+        check_pool(programs, &deployment, &options, &ignite_toml)?;
         if let Some(seed) = &options.seed {
             fill(programs, seed, &didp_toml, &dir.path().join("seeded.jsonl"))?;
         }
@@ -177,7 +179,7 @@ impl Stack {
             let http = testkit::browser::http();
             while !self
                 .async_runtime
-                .block_on(http.get(&url).send())
+                .block_on(async { http.get(&url).send().await })
                 .is_ok_and(|answer| answer.status().is_success())
             {
                 self.check()?;
@@ -251,6 +253,34 @@ impl Stack {
                 Ok(family)
             }
             Runtime::Docker => containers::pids(&self.place()),
+        }
+    }
+
+    /// How long the engine alone takes to create and start a container of the PCM's image.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn bare_container(&self, number: usize) -> anyhow::Result<Duration> {
+        let name = format!("oauthing-loadtest-{}-{number}", std::process::id());
+        self.wait(containers::create_and_start(&self.options.image, &name))
+    }
+
+    /// Waits until so many PCMs run and no further one is being started, as when a pool is full.
+    ///
+    /// # Errors
+    /// It does not get full in half a minute, or somebody stopped it.
+    pub fn wait_for_pcms(&self, pool: usize, stop: &Stop) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        let mut before = self.pcms()?.len();
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = self.pcms()?.len();
+            if now >= pool && now == before {
+                return Ok(());
+            }
+            before = now;
+            ensure!(!stop.is_set(), "stopped");
+            ensure!(Instant::now() < deadline, "{now} PCMs run, {pool} should wait");
         }
     }
 
@@ -391,6 +421,25 @@ fn didp_config(deployment: &Deployment, options: &Options) -> anyhow::Result<Tab
         gateways.push(Value::Table(another));
     }
     Ok(all)
+}
+
+/// A launcher that knows no pool has none: asked for none, it is asked for nothing.
+fn check_pool(
+    programs: &Programs,
+    deployment: &Deployment,
+    options: &Options,
+    file: &Path,
+) -> anyhow::Result<()> {
+    if options.pool.is_none() {
+        return Ok(());
+    }
+    let checked = Command::new(&programs.ignite).arg("check-config").arg("--config").arg(file).output()?;
+    if String::from_utf8_lossy(&checked.stderr).contains("unknown field `pool`") {
+        ensure!(options.pool == Some(0), "this launcher has no pool");
+        let without = Options { pool: None, ..options.clone() };
+        write(file.parent().unwrap_or(file), "ignite.toml", &ignite_config(deployment, &without)?)?;
+    }
+    Ok(())
 }
 
 /// The client id of a gateway; the first one is the one that runs.

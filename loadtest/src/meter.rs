@@ -9,9 +9,12 @@ use crate::results::Row;
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Vec<(&'static str, Vec<u32>)>);
 
-/// CPU seconds by part.
+/// CPU seconds by part and thread.
+///
+/// By thread, because one that ends takes its time out of the sum: what it used since the reading before is not counted, but nothing that
+/// others used is taken away for it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading(BTreeMap<&'static str, f64>);
+pub struct Reading(BTreeMap<&'static str, BTreeMap<u32, f64>>);
 
 impl Meter {
     /// Of these parts.
@@ -27,11 +30,10 @@ impl Meter {
     pub fn read(&self) -> anyhow::Result<Reading> {
         let mut reading = Reading::default();
         for (part, pids) in &self.0 {
-            let mut seconds = 0.0;
+            let threads = reading.0.entry(part).or_default();
             for pid in pids {
-                seconds += process::cpu_seconds(*pid)?;
+                threads.extend(process::thread_seconds(*pid)?);
             }
-            *reading.0.entry(part).or_default() += seconds;
         }
         Ok(reading)
     }
@@ -41,22 +43,28 @@ impl Reading {
     /// What was used since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Reading) -> Reading {
-        let before = |part: &str| earlier.0.get(part).copied().unwrap_or(0.0);
-        Reading(self.0.iter().map(|(part, seconds)| (*part, seconds - before(part))).collect())
+        let before = |part: &str, thread: &u32| {
+            earlier.0.get(part).and_then(|threads| threads.get(thread)).copied().unwrap_or(0.0)
+        };
+        let used = |part: &'static str, threads: &BTreeMap<u32, f64>| {
+            let used = threads.iter().map(|(thread, seconds)| (*thread, seconds - before(part, thread)));
+            (part, used.collect())
+        };
+        Reading(self.0.iter().map(|(part, threads)| used(part, threads)).collect())
     }
 
     /// All parts together.
     #[must_use]
     pub fn total(&self) -> f64 {
-        self.0.values().sum()
+        self.0.values().flat_map(BTreeMap::values).sum()
     }
 
     /// `cpu_seconds` of all, and `cpu_<part>_seconds` of each where there is more than one.
     pub fn describe(&self, row: &mut Row) {
         row.metric("cpu_seconds", self.total());
         if self.0.len() > 1 {
-            for (part, seconds) in &self.0 {
-                row.metric(&format!("cpu_{part}_seconds"), *seconds);
+            for (part, threads) in &self.0 {
+                row.metric(&format!("cpu_{part}_seconds"), threads.values().sum());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What the kernel says about processes: CPU time and memory, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,15 +11,26 @@ use anyhow::{Context as _, ensure};
 /// # Errors
 /// No such process.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    Ok(thread_seconds(pid)?.into_values().sum())
+}
+
+/// CPU time that each living thread of a process has had, in seconds, by thread id.
+///
+/// # Errors
+/// No such process.
+pub fn thread_seconds(pid: u32) -> anyhow::Result<BTreeMap<u32, f64>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))?;
-    let mut nanoseconds = 0_u64;
+    let mut seconds = BTreeMap::new();
     for task in tasks {
+        let task = task?;
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        nanoseconds += first_number(&text).unwrap_or(0);
+        let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+        let Some(thread) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let nanoseconds = first_number(&text).unwrap_or(0);
+        #[allow(clippy::cast_precision_loss, reason = "a thread does not run for a hundred days of CPU time")]
+        seconds.insert(thread, nanoseconds as f64 / 1e9);
     }
-    #[allow(clippy::cast_precision_loss, reason = "a process does not run for a hundred days of CPU time")]
-    Ok(nanoseconds as f64 / 1e9)
+    Ok(seconds)
 }
 
 /// Memory of a process: its proportional set size (shared pages divided by how many share them), in bytes.

@@ -77,7 +77,7 @@ impl Plot {
         if right - left < f64::EPSILON {
             (left, right) = (left * 0.9, right * 1.1 + f64::EPSILON);
         }
-        let (bottom, top) = if self.log_y { (least * 0.7, most * 1.6) } else { (0.0, most * 1.12) };
+        let (bottom, top) = if self.log_y { (least * 0.7, most * 4.0) } else { (0.0, most * 1.5) };
         let mut text = String::new();
         {
             let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();

@@ -27,7 +27,10 @@ pub fn thread_seconds(pid: u32) -> anyhow::Result<BTreeMap<u32, f64>> {
         let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
         let Some(thread) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let nanoseconds = first_number(&text).unwrap_or(0);
-        #[allow(clippy::cast_precision_loss, reason = "a thread does not run for a hundred days of CPU time")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a thread does not run for a hundred days of CPU time"
+        )]
         seconds.insert(thread, nanoseconds as f64 / 1e9);
     }
     Ok(seconds)

@@ -296,7 +296,8 @@ fn firmware() -> anyhow::Result<()> {
 
 /// Under four minutes, and as long again to build what is measured.
 fn loadtest() -> anyhow::Result<()> {
-    let build = ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
+    let build =
+        ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
     Run::new(cargo(), &[&build[..], &["--bins"]].concat()).go()?;
     Run::new(cargo(), &["build", "--locked", "--release", "-p", "didp", "--example", "seed"]).go()?;
     Run::new("target/release/loadtest", &["smoke"]).go()

@@ -121,7 +121,11 @@ fn a_device_speaks_for_itself_and_both_directions_are_apart() {
         engine.drive(Duration::from_millis(60), &Stop::default()).expect("it runs");
         engine.drain(Duration::from_secs(10)).expect("it ends");
         let outcome = engine.outcome();
-        assert_eq!((outcome.ended.0, outcome.counts.lost, outcome.counts.disordered), (0, 0, 0), "{outcome:?}");
+        assert_eq!(
+            (outcome.ended.0, outcome.counts.lost, outcome.counts.disordered),
+            (0, 0, 0),
+            "{outcome:?}"
+        );
         for (counts, latency) in outcome.streams.iter().zip(&outcome.groups) {
             assert!(counts.sent >= 10 && counts.received == counts.sent, "{qos:?}: {counts:?}");
             assert_eq!(latency.len(), counts.received);

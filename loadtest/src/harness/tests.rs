@@ -41,7 +41,8 @@ fn listen(key: Option<&str>) -> Arc<Manager> {
 fn two_drivers_carry_a_load_and_their_histograms_become_one() {
     let running = broker();
     let manager = listen(Some("a key"));
-    let drivers = [start_driver(manager.address(), Some("a key")), start_driver(manager.address(), Some("a key"))];
+    let drivers =
+        [start_driver(manager.address(), Some("a key")), start_driver(manager.address(), Some("a key"))];
     let stop = Stop::default();
     assert_eq!(manager.gather(2, Duration::ZERO, &stop).expect("they come"), 2);
     let phases = Phases { warm_up: Duration::from_millis(100), time: Duration::from_millis(1500) };
@@ -98,9 +99,8 @@ fn a_lost_driver_is_said_and_the_others_go_on() {
     manager.gather(2, Duration::ZERO, &stop).expect("both are there");
     let phases = Phases { warm_up: Duration::ZERO, time: Duration::from_secs(LOST + 1) };
     let (place, worker) = (Place::plain(running.address), Arc::clone(&manager));
-    let load = std::thread::spawn(move || {
-        worker.drive(&place, &plan(4), phases, &Stop::default(), &mut own_meter)
-    });
+    let load =
+        std::thread::spawn(move || worker.drive(&place, &plan(4), phases, &Stop::default(), &mut own_meter));
     let order = said("/v1/drivers/2/order", "null");
     assert!(order.contains("\"prepare\""), "{order}");
     let empty = crate::engine::encode(&crate::engine::histogram()).expect("it is encoded");

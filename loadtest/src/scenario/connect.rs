@@ -82,13 +82,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
 }
 
 /// First connections, on a system of their own; each round takes owners that no round before had.
-fn first(
-    settings: &Settings,
-    case: Case,
-    pool: u32,
-    each: usize,
-    bench: &mut Bench,
-) -> anyhow::Result<bool> {
+fn first(settings: &Settings, case: Case, pool: u32, each: usize, bench: &mut Bench) -> anyhow::Result<bool> {
     let settings = Settings { systems: vec![System::Oauthing], ..settings.clone() };
     let options = Options { pool: Some(pool), ..settings.stack(each * settings.rounds) };
     let sides = Sides::start_with(&settings, options, bench)?;

@@ -1,5 +1,7 @@
 //! Against TLS servers that are not ours (rustls): who is trusted, and that nothing is said to anybody else.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is a failed test")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -179,7 +181,6 @@ fn talk(identity: Identity, pin: &CertificateDer<'_>, records: &mut Records) -> 
         assert_eq!(answer, b"hello");
         open.close();
     });
-    drop(link);
     host.socket = None;
     let heard = task.join().unwrap();
     if talked.is_err() {

@@ -70,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     let app = App::open(config, Clock::system(), Shutdown::new()).await?;
     let mut seeder = Seeder {
         now: app.clock.now(),
-        registrar: app.registrars.iter().find(|registrar| registrar.devices).map(|found| found.id.clone()),
+        registrar: app.registry.now().registrars.iter().find(|registrar| registrar.devices).map(|found| found.id.clone()),
         device_metadata: serde_json::from_value(thermostat())?,
         apps: Vec::new(),
         step: (arguments.devices / arguments.tell.max(1)).max(1),
@@ -142,7 +142,8 @@ impl Seeder {
         let mut told = Vec::new();
         let key = self.app.keys.mac(Purpose::User, &[secret::random_token::<16>().as_bytes()]);
         let user = users::insert(tx, key.as_bytes(), self.now).await?;
-        let gateways = &self.app.gateways;
+        let live = self.app.registry.now();
+        let gateways = &live.gateways;
         let gateway = gateways[usize::try_from(number)? % gateways.len()].client_id.clone();
         let (sub, share) = (secret::random_token::<16>(), secret::random_bytes::<32>());
         users::ensure_pseudonym(tx, user, &gateway, &sub, &share).await?;
@@ -206,7 +207,7 @@ impl Seeder {
         .await?;
         let mac = self.app.keys.mac(Purpose::RegistrationCode, &[code.as_bytes()]);
         let channels = json!(self.device_metadata.device.as_ref().map(|device| &device.channels)).to_string();
-        clients::insert_device(tx, &client_id, mac.as_bytes(), "code", &channels).await?;
+        clients::insert_device(tx, &client_id, mac.as_bytes(), "code", &channels, None).await?;
         clients::end_registration(tx, &client_id).await?;
         let owned = Ownership {
             device: client_id.clone(),

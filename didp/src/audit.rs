@@ -82,6 +82,8 @@ pub(crate) enum By {
     Time,
     /// A token was presented that was dead.
     Replay,
+    /// Whoever runs this DIdP.
+    Operator,
 }
 
 #[derive(Default)]
@@ -177,6 +179,7 @@ impl By {
             Self::Client => "client",
             Self::Time => "time",
             Self::Replay => "replay",
+            Self::Operator => "operator",
         }
     }
 }

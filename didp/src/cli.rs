@@ -1,4 +1,10 @@
-//! The command line: `didp serve`, `check-config`, `healthcheck`, `keys init`.
+//! The command line: `didp serve`, `check-config`, `healthcheck`, `key`, and what an operator does while a DIdP runs: `manufacturer`,
+//! `developer`, `gateway`, `client`, `stats`.
+
+mod key;
+mod operator;
+mod told;
+mod when;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -13,9 +19,12 @@ use service::config::ConfigError;
 use service::net::Listener;
 use service::{Clock, Shutdown};
 
+use self::key::KeyCommand;
+use self::operator::{ClientCommand, Common, GatewayCommand, RegistrarCommand};
 use crate::config::Mistake;
-use crate::state::Parts;
-use crate::{Config, Listeners, keys};
+use crate::flows::operator::Kind;
+use crate::state::{AdminToken, Parts};
+use crate::{Config, Listeners};
 
 #[derive(Parser)]
 #[command(name = "didp", version, about = "The device identity provider")]
@@ -45,19 +54,45 @@ enum Command {
         url: url::Url,
     },
     /// Keys of this DIdP.
-    Keys {
+    #[command(alias = "keys")]
+    Key {
+        #[command(flatten)]
+        common: Common,
         #[command(subcommand)]
-        command: KeysCommand,
+        command: KeyCommand,
     },
-}
-
-#[derive(Subcommand)]
-enum KeysCommand {
-    /// Make the keys that a directory has not; what exists is kept.
-    Init {
-        /// The directory.
-        #[arg(long)]
-        dir: PathBuf,
+    /// Manufacturers, who register devices.
+    Manufacturer {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: RegistrarCommand,
+    },
+    /// App developers that have an initial access token.
+    Developer {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: RegistrarCommand,
+    },
+    /// Gateways, which introspect.
+    Gateway {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: GatewayCommand,
+    },
+    /// Registered devices and apps.
+    Client {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: ClientCommand,
+    },
+    /// How much of everything there is.
+    Stats {
+        #[command(flatten)]
+        common: Common,
     },
 }
 
@@ -75,7 +110,14 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::CheckConfig { config } => check(&config),
         Command::Healthcheck { url } => healthcheck(&url),
-        Command::Keys { command: KeysCommand::Init { dir } } => init_keys(&dir),
+        Command::Key { common, command } => key::run(&common, command),
+        Command::Manufacturer { common, command } => {
+            operator::registrar(&common, Kind::Manufacturer, command)
+        }
+        Command::Developer { common, command } => operator::registrar(&common, Kind::Developer, command),
+        Command::Gateway { common, command } => operator::gateway(&common, command),
+        Command::Client { common, command } => operator::client(&common, command),
+        Command::Stats { common } => operator::stats(&common),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,6 +187,11 @@ fn check(file: &Path) -> anyhow::Result<()> {
             located(file, &Mistake { table: "tls", index: 0, key: "cert", what: error.to_string() })
         })?;
     }
+    if let Some(admin) = &config.admin {
+        AdminToken::read(&admin.token_file).map_err(|error| {
+            located(file, &Mistake { table: "admin", index: 0, key: "token_file", what: error.to_string() })
+        })?;
+    }
     println!("{}: good", file.display());
     Ok(())
 }
@@ -163,13 +210,5 @@ fn healthcheck(url: &url::Url) -> anyhow::Result<()> {
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     anyhow::ensure!(head.starts_with(b"HTTP/1.1 2"), "not ready: {}", String::from_utf8_lossy(&head));
-    Ok(())
-}
-
-fn init_keys(dir: &Path) -> anyhow::Result<()> {
-    let made = keys::init(dir).with_context(|| dir.display().to_string())?;
-    for path in made {
-        println!("{}", path.display());
-    }
     Ok(())
 }

@@ -63,6 +63,8 @@ pub struct Config {
     /// Identity providers that owners may log in with.
     #[serde(default)]
     pub upstream: Vec<upstream::Settings>,
+    /// The admin API; off if missing.
+    pub admin: Option<Admin>,
     /// How long things live.
     #[serde(default)]
     pub lifetimes: Lifetimes,
@@ -99,6 +101,31 @@ pub struct Listen {
     /// Listeners without TLS may be reached from elsewhere: behind a proxy that ends TLS, on a network of containers.
     #[serde(default)]
     pub allow_plain: bool,
+}
+
+/// The admin API, on a listener of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// File with the bearer token, 32 characters at least; white space around it is ignored.
+    pub token_file: PathBuf,
+    /// Address to listen on; 127.0.0.1:8089 if neither this nor `socket` is given.
+    pub listen: Option<SocketAddr>,
+    /// Unix socket to listen on instead; made with mode 0600.
+    pub socket: Option<PathBuf>,
+    /// Accept an address that is not of this machine. The connection is not encrypted: put a proxy before it.
+    #[serde(default)]
+    pub beyond_loopback: bool,
+}
+
+impl Admin {
+    /// The address to listen on; none if it is a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match (self.listen, &self.socket) {
+            (None, Some(_)) => None,
+            (listen, _) => Some(listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8089)))),
+        }
+    }
 }
 
 /// PEM files of the TLS listeners; read again when they change.
@@ -326,6 +353,10 @@ impl Config {
             paths.extend(gateway.secret_file.iter_mut().chain(&mut gateway.jwks_file));
             paths.extend(gateway.spki_file.iter_mut().chain(&mut gateway.ca_file));
         }
+        if let Some(admin) = &mut self.admin {
+            paths.push(&mut admin.token_file);
+            paths.extend(admin.socket.iter_mut());
+        }
         let registrars = self.manufacturer.iter_mut().chain(&mut self.developer);
         paths.extend(registrars.map(|registrar| &mut registrar.initial_access_token_file));
         paths.extend(self.upstream.iter_mut().filter_map(|upstream| upstream.client_secret_file.as_mut()));
@@ -371,8 +402,14 @@ impl Config {
             let what = "must be 0 to 60 seconds and less than claim_decision";
             return wrong("lifetimes", 0, "press_settle_seconds", what.into());
         }
-        if self.gateway.is_empty() {
-            return wrong("", 0, "issuer", "a [[gateway]] is needed: every token names its audience".into());
+        if let Some(admin) = &self.admin {
+            if admin.listen.is_some() && admin.socket.is_some() {
+                return wrong("admin", 0, "socket", "either listen or socket".into());
+            }
+            if !admin.beyond_loopback && admin.address().is_some_and(|address| !address.ip().is_loopback()) {
+                let what = "is not an address of this machine; beyond_loopback = true accepts it";
+                return wrong("admin", 0, "listen", what.into());
+            }
         }
         for (index, gateway) in self.gateway.iter().enumerate() {
             let before = &self.gateway[..index];
@@ -544,6 +581,12 @@ port = 8883
             (format!("{TEXT}[tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n"), 23, "client_ca"),
             (format!("{TEXT}{}{}", upstream("a", "/one"), upstream("b", "/two")), 28, "issuer"),
             (format!("{TEXT}[lifetimes]\nauthorization_code = 61\n"), 21, "authorization_code"),
+            (format!("{TEXT}[admin]\ntoken_file = \"a\"\nlisten = \"0.0.0.0:1\"\n"), 22, "listen"),
+            (
+                format!("{TEXT}[admin]\ntoken_file = \"a\"\nlisten = \"[::1]:1\"\nsocket = \"s\"\n"),
+                23,
+                "socket",
+            ),
             (format!("{TEXT}[lifetimes]\npress_settle_seconds = 61\n"), 21, "press_settle_seconds"),
         ];
         for (text, line, key) in cases {

@@ -13,6 +13,8 @@ pub mod device_authorization;
 pub mod exactness;
 pub mod introspection;
 pub mod login;
+pub mod manufacturer;
+pub mod operator;
 pub mod ownership;
 pub mod pushed;
 pub mod registration;

@@ -1,5 +1,6 @@
 //! The whole route table. Each API route has a file below; the owner's pages have [`pages`].
 
+pub mod admin;
 mod body;
 mod caller;
 mod cors;

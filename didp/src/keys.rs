@@ -125,6 +125,11 @@ impl Keyring {
         self.purposes[purpose as usize].iter().map(|(_, _, key)| key)
     }
 
+    /// The number of the key that writes for `purpose`.
+    pub fn writes_with(&self, purpose: Purpose) -> u8 {
+        self.purposes[purpose as usize][0].1
+    }
+
     /// The keyed hash of the concatenated `parts`, to be stored.
     pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> Mac {
         let (_, id, key) = &self.purposes[purpose as usize][0];
@@ -196,6 +201,24 @@ fn write_new(path: &Path) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{}", *Key::random().to_text())?;
     file.sync_all()
+}
+
+/// Where a key stands that is not on standby.
+pub fn path(dir: &Path, purpose: Purpose, id: u8) -> PathBuf {
+    dir.join(format!("{}.{id}.key", purpose.name()))
+}
+
+/// The keys of a directory, in order: purpose, number, and whether it may write.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(dir: &Path) -> io::Result<Vec<(Purpose, u8, bool)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        found.extend(entry?.file_name().to_str().and_then(parse_name));
+    }
+    found.sort_by_key(|(purpose, id, _)| (*purpose as usize, *id));
+    Ok(found)
 }
 
 /// Makes the directory and the first key of each purpose that has none; tells which files it made.

@@ -14,6 +14,7 @@ pub mod keys;
 mod mqtt;
 pub mod peers;
 mod pins;
+pub mod registry;
 pub mod state;
 pub mod store;
 pub mod sweeper;
@@ -55,6 +56,15 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let app = App::open(config, clock, shutdown).await?;
+    anyhow::ensure!(
+        app.home_gateway().is_some(),
+        "a gateway is needed, because every token names its audience: [[gateway]], or `didp gateway add`"
+    );
+    if let Some(settings) = &app.config.admin {
+        let listener = http::admin::Listener::bind(settings).await?;
+        let routes = http::admin::routes(app.clone(), state::AdminToken::read(&settings.token_file)?);
+        app.shutdown.spawn(listener.serve(routes, app.shutdown.clone()));
+    }
     serve(app, listeners).await;
     Ok(())
 }
@@ -72,6 +82,7 @@ pub async fn serve(app: App, listeners: Listeners) {
     let behind_proxies = admission().without_limit_for(move |address| proxies.is_trusted_proxy(address));
     let sweeping = tokio::spawn(sweeper::run(app.clone()));
     let meeting = tokio::spawn(peers::run(app.clone()));
+    app.shutdown.spawn(registry::watch(app.clone()));
     let mut accepting = tokio::task::JoinSet::new();
     for listener in [listeners.http, listeners.https].into_iter().flatten() {
         accepting.spawn(service::http::serve_within(

@@ -16,10 +16,12 @@ use crate::config::{Config, Mistake, Registrar};
 use crate::flows::clients::assertion;
 use crate::hashing::Hasher;
 use crate::hub::Hub;
-use crate::keys::Keyring;
+use crate::keys::{Keyring, Purpose};
 use crate::peers::Peers;
 use crate::pins;
+use crate::registry::{Live, Registry};
 use crate::store::Store;
+use crate::store::registry::{GatewayRow, RegistrarRow, TokenRow};
 use crate::throttle::Throttle;
 use crate::upstream::Upstreams;
 
@@ -36,10 +38,8 @@ pub struct App {
     pub store: Store,
     /// Identity providers for owners.
     pub upstreams: Arc<Upstreams>,
-    /// Gateways, in the order of the configuration; the first is the home of new owners.
-    pub gateways: Arc<[Gateway]>,
-    /// Who may register clients with a token.
-    pub registrars: Arc<[RegistrarToken]>,
+    /// Gateways, and who may register clients with a token.
+    pub registry: Live,
     /// What registration tells devices about MQTT here.
     pub mqtt: Arc<MqttEndpoint>,
     /// Slow hashing of clients' secrets.
@@ -58,7 +58,7 @@ pub struct App {
     pub shutdown: Shutdown,
 }
 
-/// A gateway as configured, with its secret.
+/// A gateway with its secret.
 pub struct Gateway {
     /// Name it authenticates with; also its name in the database.
     pub client_id: String,
@@ -68,11 +68,54 @@ pub struct Gateway {
     pub address: GatewayAddress,
     /// Public keys by which it may prove itself.
     pub keys: Vec<CoreJsonWebKey>,
-    secret: Option<(Key, [u8; 32])>,
+    /// It is refused, and gets no new owners.
+    pub disabled: bool,
+    secrets: Option<Secrets>,
+}
+
+/// What a secret is compared with; always keyed hashes, in constant time.
+enum Secrets {
+    /// A secret of a file, under a key of this process, with its [`Secrets::mark`].
+    File(Key, [u8; 32], [u8; 32]),
+    /// Hashes of the database, each with its end in Unix seconds.
+    Stored(Arc<Keyring>, Vec<(Vec<u8>, Option<i64>)>),
+}
+
+impl Secrets {
+    fn of_file(secret: &str) -> Self {
+        let key = Key::random();
+        let expected = key.hmac(&[secret.as_bytes()]);
+        Self::File(key, expected, service::secret::sha256(secret.as_bytes()))
+    }
+
+    /// Another value when the secret is replaced; tells nothing of it to whoever has not the whole.
+    fn mark(&self) -> [u8; 32] {
+        match self {
+            Self::File(_, _, mark) => *mark,
+            Self::Stored(_, hashes) => {
+                let all: Vec<u8> = hashes.iter().flat_map(|(hash, _)| hash).copied().collect();
+                service::secret::sha256(&all)
+            }
+        }
+    }
+
+    fn accept(&self, stored_as: &[u8], secret: &str, now: i64) -> bool {
+        match self {
+            Self::File(key, expected, _) => service::secret::equal(&key.hmac(&[secret.as_bytes()]), expected),
+            Self::Stored(keys, hashes) => {
+                let candidates = keys.candidates(Purpose::Token, &[stored_as, secret.as_bytes()]);
+                // Every hash is compared, so that the time does not tell which one is near.
+                hashes.iter().fold(false, |found, (hash, end)| {
+                    let fits = candidates.iter().any(|one| service::secret::equal(one.as_bytes(), hash));
+                    found | (fits && end.is_none_or(|end| now < end))
+                })
+            }
+        }
+    }
 }
 
 impl Gateway {
-    /// A gateway with its secret. Only a keyed hash stays in memory, and comparing hashes takes constant time.
+    /// A gateway with its secret. Only a keyed hash stays in memory.
     pub fn new(
         client_id: String,
         resource: String,
@@ -80,23 +123,31 @@ impl Gateway {
         secret: Option<&str>,
         keys: Vec<CoreJsonWebKey>,
     ) -> Self {
-        let secret = secret.map(|secret| {
-            let key = Key::random();
-            let expected = key.hmac(&[secret.as_bytes()]);
-            (key, expected)
-        });
-        Self { client_id, resource, address, keys, secret }
+        Self { client_id, resource, address, keys, disabled: false, secrets: secret.map(Secrets::of_file) }
     }
 
-    /// True for the right secret.
-    pub fn accepts(&self, secret: &str) -> bool {
-        self.secret
-            .as_ref()
-            .is_some_and(|(key, expected)| service::secret::equal(&key.hmac(&[secret.as_bytes()]), expected))
+    /// A gateway of the database.
+    pub(crate) fn stored(row: GatewayRow, address: GatewayAddress, keys: &Arc<Keyring>) -> Self {
+        let former = row.former.map(|hash| (hash, row.former_until));
+        let secrets = std::iter::once((row.secret, None)).chain(former).collect();
+        Self {
+            client_id: row.client_id,
+            resource: row.resource,
+            address,
+            keys: Vec::new(),
+            disabled: row.disabled,
+            secrets: Some(Secrets::Stored(keys.clone(), secrets)),
+        }
+    }
+
+    /// True for the right secret of a gateway that is not disabled.
+    pub fn accepts(&self, secret: &str, now: i64) -> bool {
+        let right = self.secrets.as_ref().is_some_and(|secrets| secrets.accept(b"gateway ", secret, now));
+        right && !self.disabled
     }
 }
 
-/// An initial access token and what it allows.
+/// Who may register clients with an initial access token, and what it allows.
 pub struct RegistrarToken {
     /// Stable short name.
     pub id: String,
@@ -106,29 +157,79 @@ pub struct RegistrarToken {
     pub devices: bool,
     /// Clients at most.
     pub quota: i64,
-    /// Unix seconds after which the token is dead.
+    /// Unix seconds after which all its tokens are dead.
     pub expires: Option<i64>,
-    key: Key,
-    expected: [u8; 32],
+    /// Its tokens are refused.
+    pub disabled: bool,
+    secrets: Secrets,
 }
 
 impl RegistrarToken {
     fn new(registrar: &Registrar, devices: bool, token: &str) -> Self {
-        let key = Key::random();
         Self {
             id: registrar.id.clone(),
             name: registrar.name.clone(),
             devices,
             quota: registrar.quota,
             expires: registrar.expires,
-            expected: key.hmac(&[token.as_bytes()]),
-            key,
+            disabled: false,
+            secrets: Secrets::of_file(token),
         }
+    }
+
+    /// A registrar of the database with its tokens.
+    pub(crate) fn stored(row: RegistrarRow, tokens: Vec<TokenRow>, keys: &Arc<Keyring>) -> Self {
+        let hashes = tokens.into_iter().map(|token| (token.token, token.expires_at)).collect();
+        Self {
+            id: row.id,
+            name: row.name,
+            devices: row.kind == "manufacturer",
+            quota: row.quota,
+            expires: None,
+            disabled: row.disabled,
+            secrets: Secrets::Stored(keys.clone(), hashes),
+        }
+    }
+
+    /// True for a token that is right, and alive now.
+    pub fn accepts(&self, token: &str, now: i64) -> bool {
+        self.secrets.accept(b"initial access ", token, now) && self.is_usable(now)
+    }
+
+    /// False if it is disabled or over.
+    pub fn is_usable(&self, now: i64) -> bool {
+        !self.disabled && self.expires.is_none_or(|end| now < end)
+    }
+
+    /// Another value when its tokens are replaced, for what a login of it is sealed with.
+    pub(crate) fn mark(&self) -> [u8; 32] {
+        self.secrets.mark()
+    }
+}
+
+/// The token of the admin API.
+#[derive(Clone)]
+pub struct AdminToken(Arc<Secrets>);
+
+impl AdminToken {
+    /// Only a keyed hash stays in memory.
+    pub fn new(token: &str) -> Self {
+        Self(Arc::new(Secrets::of_file(token)))
+    }
+
+    /// Reads it from its file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds fewer than 32 characters.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let token = secret(file)?;
+        anyhow::ensure!(token.len() >= 32, "{}: the admin token has fewer than 32 characters", file.display());
+        Ok(Self::new(&token))
     }
 
     /// True for the right token.
     pub fn accepts(&self, token: &str) -> bool {
-        service::secret::equal(&self.key.hmac(&[token.as_bytes()]), &self.expected)
+        self.0.accept(b"", token, 0)
     }
 }
 
@@ -154,6 +255,13 @@ impl App {
         let store = Store::open(&config.database, password).await?;
         let head = store.events_head().await?;
         let peers = Peers::new(store.join().await?);
+        let keys = Arc::new(parts.keys);
+        let registry = Live::new(Registry {
+            gateways: parts.gateways.into_iter().map(Arc::new).collect(),
+            registrars: parts.registrars.into_iter().map(Arc::new).collect(),
+            rev: 0,
+        });
+        registry.load(&mut *store.read().await?, &keys).await?;
         Ok(Self {
             hasher: Hasher::new(config.limits.hash_iterations, config.limits.hash_queue),
             throttle: Arc::new(Throttle::new(&config.limits)),
@@ -161,10 +269,9 @@ impl App {
             peers: Arc::new(peers),
             events: Arc::new(watch::Sender::new(head)),
             claims: Arc::new(watch::Sender::new(0)),
-            keys: Arc::new(parts.keys),
+            keys,
             upstreams: Arc::new(parts.upstreams),
-            gateways: parts.gateways.into(),
-            registrars: parts.registrars.into(),
+            registry,
             mqtt: Arc::new(parts.mqtt),
             config: Arc::new(config),
             store,
@@ -198,13 +305,13 @@ impl App {
     }
 
     /// The gateway with this name.
-    pub fn gateway(&self, client_id: &str) -> Option<&Gateway> {
-        self.gateways.iter().find(|gateway| gateway.client_id == client_id)
+    pub fn gateway(&self, client_id: &str) -> Option<Arc<Gateway>> {
+        self.registry.now().gateways.iter().find(|gateway| gateway.client_id == client_id).cloned()
     }
 
-    /// The gateway of owners that have none yet.
-    pub fn home_gateway(&self) -> &Gateway {
-        &self.gateways[0]
+    /// The gateway of owners that have none yet; none if there is no gateway that is not disabled.
+    pub fn home_gateway(&self) -> Option<Arc<Gateway>> {
+        self.registry.now().gateways.iter().find(|gateway| !gateway.disabled).cloned()
     }
 }
 

@@ -9,15 +9,18 @@
 //! **Reading.** Readers have connections of their own and see the last commit. What may be written, and what belongs into one
 //! transaction, is decided by the flows.
 
+pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod events;
 pub mod grants;
 pub mod judgement;
+pub mod keys;
 pub mod notices;
 pub mod ownerships;
 mod pool;
 pub mod replicas;
+pub mod registry;
 pub mod requests;
 pub mod sessions;
 pub mod sql;

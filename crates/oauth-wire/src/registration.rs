@@ -67,6 +67,9 @@ pub struct DeviceMetadata {
     pub confirm: Confirm,
     /// What consent pages speak of.
     pub channels: Vec<Channel>,
+    /// The production batch, for the manufacturer's own counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
 }
 
 /// How an owner proves to stand before the device.
@@ -162,6 +165,9 @@ impl Metadata {
                 if !self.redirect_uris.is_empty() {
                     return refuse(BAD, "a device has no redirect URIs");
                 }
+                if description.batch.as_deref().is_some_and(|batch| !is_batch(batch)) {
+                    return refuse(BAD, "batch has 1 to 64 letters, digits, dots, - and _");
+                }
                 check_channels(&description.channels)
             }
             None if self.redirect_uris.is_empty() && self.needs_redirect() => {
@@ -175,6 +181,11 @@ impl Metadata {
     fn needs_redirect(&self) -> bool {
         self.allows("authorization_code") || !self.allows(DEVICE_CODE)
     }
+}
+
+fn is_batch(batch: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (1..=64).contains(&batch.len()) && batch.bytes().all(plain)
 }
 
 fn check_channels(channels: &[Channel]) -> Result<(), Fault> {

@@ -524,7 +524,10 @@ pub(crate) async fn home_gateway(app: &App, change: &mut Change, user: i64) -> R
     let known = users::home_gateway(change.conn(), user).await?;
     let gateway = match known.filter(|name| app.gateway(name).is_some()) {
         Some(gateway) => gateway,
-        None => app.home_gateway().client_id.clone(),
+        None => match app.home_gateway() {
+            Some(gateway) => gateway.client_id.clone(),
+            None => return refuse(OAuthErrorCode::TemporarilyUnavailable, "no gateway takes new owners"),
+        },
     };
     let (sub, share) = (secret::random_token::<16>(), secret::random_bytes::<32>());
     users::ensure_pseudonym(change.conn(), user, &gateway, &sub, &share).await?;

@@ -1,5 +1,7 @@
 //! What gateways may ask: introspection (RFC 7662), an owner's grants, and the stream of events.
 
+use std::sync::Arc;
+
 use oauth_wire::{ActiveToken, Event, EventKind, GrantEntry, GrantList, Introspection, True};
 use service::secret;
 
@@ -17,9 +19,11 @@ use crate::store::{events, tokens, users};
 const BATCH: i64 = 256;
 
 /// The gateway that these credentials prove. Every gateway's secret is compared, so that the time tells nothing.
-pub fn gateway<'a>(app: &'a App, client_id: &str, secret: &str) -> Option<&'a Gateway> {
-    app.gateways.iter().fold(None, |found, gateway| {
-        if gateway.accepts(secret) && gateway.client_id == client_id { Some(gateway) } else { found }
+pub fn gateway(app: &App, client_id: &str, secret: &str) -> Option<Arc<Gateway>> {
+    let now = app.clock.now();
+    app.registry.now().gateways.iter().fold(None, |found, gateway| {
+        let proven = gateway.accepts(secret, now) && gateway.client_id == client_id;
+        if proven { Some(gateway.clone()) } else { found }
     })
 }
 
@@ -27,15 +31,18 @@ pub fn gateway<'a>(app: &'a App, client_id: &str, secret: &str) -> Option<&'a Ga
 ///
 /// # Errors
 /// The store cannot answer.
-pub async fn gateway_by_assertion<'a>(
-    app: &'a App,
+pub async fn gateway_by_assertion(
+    app: &App,
     assertion: &str,
-) -> Result<Result<&'a Gateway, &'static str>, Refusal> {
+) -> Result<Result<Arc<Gateway>, &'static str>, Refusal> {
     let assertion = match Assertion::parse(assertion) {
         Ok(assertion) => assertion,
         Err(why) => return Ok(Err(why)),
     };
     let Some(gateway) = app.gateway(assertion.client_id()) else { return Ok(Err("unknown gateway")) };
+    if gateway.disabled {
+        return Ok(Err("disabled"));
+    }
     Ok(crate::flows::clients::once(app, &assertion, &gateway.keys).await?.map(|()| gateway))
 }
 

@@ -5,6 +5,8 @@
 
 mod metadata;
 
+use std::sync::Arc;
+
 use oauth_wire::OAuthErrorCode;
 use serde::Serialize;
 use service::secret::{self, Key};
@@ -15,7 +17,7 @@ use crate::flows::{Refusal, refuse};
 use crate::keys::{Mac, Purpose};
 use crate::state::{App, MqttEndpoint, RegistrarToken};
 use crate::store::clients::{self, Client, NewClient};
-use crate::store::{Conn, claims, ownerships};
+use crate::store::{Conn, batches, claims, ownerships};
 
 pub use metadata::{Confirm, DeviceMetadata, Metadata};
 
@@ -68,6 +70,7 @@ pub async fn register(
 ) -> Result<Vec<Registered>, Refusal> {
     let now = app.clock.now();
     let registrar = registrar(app, token, now)?;
+    let registrar = registrar.as_deref();
     if requests.is_empty() || requests.len() > BATCH {
         return refuse(OAuthErrorCode::InvalidClientMetadata, "1 to 1000 clients");
     }
@@ -136,6 +139,39 @@ pub async fn register(
     Ok(answers)
 }
 
+/// Registers a device with what a broken one of this registrar was registered with, and withdraws that one by the same commit;
+/// none if there is no such device. It takes the other's place, so that the quota is not asked.
+///
+/// # Errors
+/// The store or the hashing cannot answer.
+pub(crate) async fn replace(
+    app: &App,
+    registrar: &RegistrarToken,
+    client_id: &str,
+) -> Result<Option<Registered>, Refusal> {
+    let now = app.clock.now();
+    let broken = clients::get(&mut *app.store.read().await?, client_id).await?;
+    let Some(broken) = broken.filter(|broken| {
+        broken.is_device() && broken.registrar.as_deref() == Some(registrar.id.as_str())
+    }) else {
+        return Ok(None);
+    };
+    let metadata: Metadata = serde_json::from_str(&broken.metadata)
+        .map_err(|_| Refusal::OAuth(OAuthErrorCode::ServerError, "the stored metadata cannot be read"))?;
+    let draft = Draft::new(app, Some(registrar), None, 0, metadata)?;
+    let hash = match &draft.secret {
+        Some(secret) => Some(app.hasher.hash(secret).await?),
+        None => None,
+    };
+    let mut tx = app.store.write().await?;
+    draft.insert(app, &mut tx, Some(registrar), hash.as_deref(), now).await?;
+    batches::withdraw(&mut tx, &registrar.id, client_id, true).await?;
+    clients::count(&mut tx, Some(&registrar.id), 1).await?;
+    tx.commit().await?;
+    let new = draft.client_id.clone();
+    Ok(Some(draft.answer(app, &new, now)))
+}
+
 /// What is registered (RFC 7592 §2.1), without secrets.
 ///
 /// # Errors
@@ -173,8 +209,10 @@ pub async fn update(
     }
     let mut tx = app.store.write().await?;
     let client = managed(app, &mut tx, client_id, token).await?;
-    let registrar = app.registrars.iter().find(|registrar| Some(&registrar.id) == client.registrar.as_ref());
-    let metadata = metadata::checked(app, registrar, metadata)?;
+    let registry = app.registry.now();
+    let registrar =
+        registry.registrars.iter().find(|registrar| Some(&registrar.id) == client.registrar.as_ref());
+    let metadata = metadata::checked(app, registrar.map(|registrar| &**registrar), metadata)?;
     if metadata.device.is_some() != client.is_device()
         || metadata.token_endpoint_auth_method.as_deref() != Some(&client.auth_method)
     {
@@ -191,7 +229,8 @@ pub async fn update(
             return refuse(OAuthErrorCode::AccessDenied, "the device has an owner or is being claimed");
         }
         let channels = serde_json::json!(device.channels).to_string();
-        clients::update_device(&mut tx, client_id, device.confirm.name(), &channels).await?;
+        let batch = device.batch.as_deref();
+        clients::update_device(&mut tx, client_id, device.confirm.name(), &channels, batch).await?;
     }
     let json = serde_json::json!(metadata).to_string();
     clients::update(&mut tx, client_id, &metadata.client_name, &json).await?;
@@ -232,16 +271,20 @@ pub(crate) fn redirect_uris(client: &Client) -> Vec<String> {
     metadata_of(client).map(|metadata| metadata.redirect_uris).unwrap_or_default()
 }
 
-fn registrar<'a>(app: &'a App, token: Option<&str>, now: i64) -> Result<Option<&'a RegistrarToken>, Refusal> {
+/// The registrar whose initial access token this is.
+pub(crate) fn registrar(
+    app: &App,
+    token: Option<&str>,
+    now: i64,
+) -> Result<Option<Arc<RegistrarToken>>, Refusal> {
     let Some(token) = token else { return Ok(None) };
     // Every token is compared, so that the time does not tell which one is near.
-    let fitting = app
-        .registrars
-        .iter()
-        .fold(None, |found, known| if known.accepts(token) { Some(known) } else { found });
+    let fitting = app.registry.now().registrars.iter().fold(None, |found, known| {
+        if known.accepts(token, now) { Some(known.clone()) } else { found }
+    });
     match fitting {
-        Some(registrar) if registrar.expires.is_none_or(|end| now < end) => Ok(Some(registrar)),
-        _ => refuse(OAuthErrorCode::InvalidToken, "not a valid initial access token"),
+        Some(registrar) => Ok(Some(registrar)),
+        None => refuse(OAuthErrorCode::InvalidToken, "not a valid initial access token"),
     }
 }
 
@@ -374,7 +417,8 @@ impl<'a> Draft<'a> {
             let code = app.keys.mac(Purpose::RegistrationCode, &[code.as_bytes()]);
             let channels = serde_json::json!(device.channels).to_string();
             let confirm = device.confirm.name();
-            clients::insert_device(conn, &self.client_id, code.as_bytes(), confirm, &channels).await?;
+            let batch = device.batch.as_deref();
+            clients::insert_device(conn, &self.client_id, code.as_bytes(), confirm, &channels, batch).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Who asks: a client (RFC 6749 §2.3), a gateway, or the bearer of a registration token (RFC 6750 §2.1).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use oauth_wire::OAuthErrorCode;
@@ -60,12 +61,12 @@ fn assertion(form: &Form) -> Result<Option<&str>, Problem> {
 
 /// The gateway that a request proves. Comparing costs nothing worth a limit, and a right secret is never made to wait for the
 /// wrong ones of others; those are counted for their address.
-pub(super) async fn gateway<'a>(
-    app: &'a App,
+pub(super) async fn gateway(
+    app: &App,
     address: IpAddr,
     headers: &HeaderMap,
     form: Option<&Form>,
-) -> Result<&'a Gateway, Problem> {
+) -> Result<Arc<Gateway>, Problem> {
     let assertion = form.map(assertion).transpose()?.flatten();
     let proven = match assertion {
         Some(_) if headers.contains_key(header::AUTHORIZATION) => return Err(several()),

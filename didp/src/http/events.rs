@@ -72,7 +72,7 @@ async fn next(mut feed: Feed) -> Option<(Result<sse::Event, Infallible>, Feed)> 
         }
         let gateway = feed.app.gateway(&feed.gateway)?;
         let more = tokio::select! {
-            more = introspection::next_events(&feed.app, gateway, &mut feed.position) => more,
+            more = introspection::next_events(&feed.app, &gateway, &mut feed.position) => more,
             () = feed.app.shutdown.begun() => return None,
         };
         match more {

@@ -37,7 +37,7 @@ pub(super) async fn post(
     form: Form,
 ) -> Result<Json<Introspection>, Problem> {
     let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
-    Ok(Json(introspection::introspect(&app, gateway, form.required("token", "token is missing")?).await?))
+    Ok(Json(introspection::introspect(&app, &gateway, form.required("token", "token is missing")?).await?))
 }
 
 /// Lists an owner's grants.
@@ -48,5 +48,5 @@ pub(super) async fn grants(
     form: Form,
 ) -> Result<Json<GrantList>, Problem> {
     let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
-    Ok(Json(introspection::grants_of(&app, gateway, form.required("sub", "sub is missing")?).await?))
+    Ok(Json(introspection::grants_of(&app, &gateway, form.required("sub", "sub is missing")?).await?))
 }

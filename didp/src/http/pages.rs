@@ -17,6 +17,7 @@ mod form;
 mod language;
 mod login;
 mod logins;
+mod manufacturer;
 mod qr;
 mod segment;
 mod session;
@@ -74,6 +75,7 @@ pub fn routes() -> Router<App> {
         .route("/account/apps/{id}/withdraw", post(apps::withdraw))
         .route("/assets/{file}", get(assets::file))
         .layer(DefaultBodyLimit::max(MAX_FORM))
+        .merge(manufacturer::routes())
         .layer(middleware::from_fn(language::speak))
         .layer(map_response(harden))
 }

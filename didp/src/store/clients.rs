@@ -107,20 +107,30 @@ pub async fn insert_device(
     code: &[u8],
     confirm: &str,
     channels: &str,
+    batch: Option<&str>,
 ) -> sqlx::Result<()> {
-    query("INSERT INTO devices (client_id, code, confirm, channels) VALUES ($1, $2, $3, $4)")
+    query("INSERT INTO devices (client_id, code, confirm, channels, batch) VALUES ($1, $2, $3, $4, $5)")
         .bind(client_id)
         .bind(code)
         .bind(confirm)
         .bind(channels)
+        .bind(batch)
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// The client of this id.
+/// The client of this id. A device whose factory secret was withdrawn, and that nobody ever claimed, counts as disabled.
 pub async fn get(conn: &mut Conn, client_id: &str) -> sqlx::Result<Option<Client>> {
-    query_as("SELECT * FROM clients WHERE client_id = $1").bind(client_id).fetch_optional(conn).await
+    query_as(
+        "SELECT client_id, kind, auth_method, secret, renewed_secret, name, metadata, registrar, created_at,
+             (disabled OR (registration_token IS NOT NULL AND EXISTS
+                 (SELECT 1 FROM devices d WHERE d.client_id = c.client_id AND d.withdrawn))) AS disabled
+         FROM clients c WHERE client_id = $1",
+    )
+    .bind(client_id)
+    .fetch_optional(conn)
+    .await
 }
 
 /// The client that was registered with this idempotency key.
@@ -147,6 +157,15 @@ pub async fn count(conn: &mut Conn, registrar: Option<&str>, more: i64) -> sqlx:
     .bind(more)
     .fetch_one(conn)
     .await
+}
+
+/// How many clients a registrar has.
+pub async fn counted(conn: &mut Conn, registrar: &str) -> sqlx::Result<i64> {
+    let found: Option<i64> = query_scalar("SELECT clients FROM registrars WHERE id = $1")
+        .bind(registrar)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.unwrap_or(0))
 }
 
 const UNUSED: &str = "SELECT client_id FROM clients c WHERE registrar IS NULL AND created_at <= $1
@@ -201,10 +220,12 @@ pub async fn update_device(
     client_id: &str,
     confirm: &str,
     channels: &str,
+    batch: Option<&str>,
 ) -> sqlx::Result<()> {
-    query("UPDATE devices SET confirm = $1, channels = $2 WHERE client_id = $3")
+    query("UPDATE devices SET confirm = $1, channels = $2, batch = $3 WHERE client_id = $4")
         .bind(confirm)
         .bind(channels)
+        .bind(batch)
         .bind(client_id)
         .execute(conn)
         .await?;
@@ -275,11 +296,11 @@ pub async fn rewrap_registration_token(conn: &mut Conn, client_id: &str, new: &[
     Ok(())
 }
 
-/// The device whose printed code has this hash, unless it was handed over with another one.
+/// The device whose printed code has this hash, unless that was withdrawn or the device was handed over with another one.
 pub async fn device_by_code(conn: &mut Conn, code: &[u8], now: i64) -> sqlx::Result<Option<Device>> {
     query_as(
         "SELECT d.client_id, c.name AS model, d.confirm, d.channels FROM devices d JOIN clients c USING (client_id)
-         WHERE d.code = $1 AND NOT c.disabled
+         WHERE d.code = $1 AND NOT c.disabled AND NOT d.withdrawn
          AND NOT EXISTS (SELECT 1 FROM transfers t WHERE t.device = d.client_id AND t.until > $2)",
     )
     .bind(code)

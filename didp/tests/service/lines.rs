@@ -70,7 +70,7 @@ async fn refresh(app: &App, client: &Client, pair: &Pair) -> Result<Pair, Refusa
 
 async fn is_active(app: &App, pair: &Pair) -> bool {
     let gateway = introspection::gateway(app, GATEWAY.0, GATEWAY.1).unwrap();
-    matches!(introspection::introspect(app, gateway, &pair.access).await.unwrap(), Introspection::Active(_))
+    matches!(introspection::introspect(app, &gateway, &pair.access).await.unwrap(), Introspection::Active(_))
 }
 
 async fn client(app: &App, client_id: &str) -> Client {

@@ -16,6 +16,8 @@ use crate::flows::Refusal;
 pub(super) enum Failure {
     /// Nobody is logged in; `next` is where they wanted to go.
     LogIn { next: String },
+    /// No manufacturer is logged in.
+    MakerLogIn,
     /// A form or a query without what has to be in it.
     Malformed,
     /// A name that is too long for the device's owner to have meant it.
@@ -55,6 +57,9 @@ impl IntoResponse for Failure {
                 url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
             return Redirect::to(&format!("/login?{query}")).into_response();
         }
+        if let Failure::MakerLogIn = &self {
+            return Redirect::to("/manufacturer/login").into_response();
+        }
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
         response.extensions_mut().insert(Untold(Arc::new(self)));
         response
@@ -67,7 +72,7 @@ impl Failure {
         let w = reader.w;
         let mut retry_after = None;
         let (status, heading, text) = match self {
-            Failure::LogIn { .. } => (StatusCode::UNAUTHORIZED, w.login_heading, w.login_lead),
+            Failure::LogIn { .. } | Failure::MakerLogIn => (StatusCode::UNAUTHORIZED, w.login_heading, w.login_lead),
             Failure::Malformed => (StatusCode::BAD_REQUEST, w.bad_request_heading, w.bad_input_text),
             Failure::NameTooLong => {
                 (StatusCode::UNPROCESSABLE_ENTITY, w.bad_request_heading, w.name_too_long)

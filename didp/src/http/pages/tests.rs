@@ -8,5 +8,6 @@ mod elsewhere;
 mod exactness;
 mod login;
 mod logins;
+mod manufacturer;
 mod samples;
 mod site;

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
 use http::StatusCode;
 use oauth_wire::{Channel, Direction};
+use zeroize::Zeroizing;
 
 use super::assets;
 use super::failure::Failure;
@@ -20,12 +21,22 @@ pub(super) struct Frame {
     pub(super) csrf: Option<String>,
     /// The same page in other languages.
     pub(super) languages: Vec<LanguageLink>,
+    /// Where the brand leads.
+    pub(super) home: &'static str,
+    /// Where the log-out button leads.
+    pub(super) log_out: &'static str,
 }
 
 impl Frame {
     /// Around a page for nobody in particular.
     pub(super) fn anonymous(reader: &Reader) -> Self {
-        Frame { version: &assets::VERSION, csrf: None, languages: reader.languages() }
+        Frame {
+            version: &assets::VERSION,
+            csrf: None,
+            languages: reader.languages(),
+            home: "/account",
+            log_out: "/logout",
+        }
     }
 
     /// Around a page for a person who is logged in.
@@ -435,4 +446,117 @@ pub(super) struct Delete<'a> {
     pub(super) frame: Frame,
     pub(super) csrf: &'a str,
     pub(super) problem: Option<&'a str>,
+}
+
+/// The manufacturer's login.
+#[derive(Template)]
+#[template(path = "maker_login.html")]
+pub(super) struct MakerLogin<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: String,
+    pub(super) problem: Option<&'a str>,
+}
+
+/// One row of a model's counts.
+pub(super) struct MakerCell {
+    pub(super) name: String,
+    pub(super) registered: String,
+    pub(super) owned: String,
+    pub(super) state: &'static str,
+    pub(super) devices: Option<String>,
+    pub(super) change: Option<String>,
+}
+
+/// A model with its batches.
+pub(super) struct MakerModel {
+    pub(super) model: String,
+    pub(super) cells: Vec<MakerCell>,
+}
+
+/// What a manufacturer made.
+#[derive(Template)]
+#[template(path = "maker.html")]
+pub(super) struct MakerOverview<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) name: &'a str,
+    pub(super) done: Option<&'a str>,
+    pub(super) models: Vec<MakerModel>,
+}
+
+/// One device, as its manufacturer sees it.
+pub(super) struct MakerDevice {
+    pub(super) client_id: String,
+    pub(super) since: String,
+    pub(super) state: &'static str,
+    pub(super) withdrawn: bool,
+}
+
+/// Devices of a batch.
+#[derive(Template)]
+#[template(path = "maker_devices.html")]
+pub(super) struct MakerDevices<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) model: &'a str,
+    pub(super) batch: &'a str,
+    pub(super) devices: Vec<MakerDevice>,
+    pub(super) more: Option<String>,
+}
+
+/// Withdraw a batch, or bring it back.
+#[derive(Template)]
+#[template(path = "maker_batch.html")]
+pub(super) struct MakerBatch<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) model: &'a str,
+    pub(super) batch: &'a str,
+    pub(super) batch_shown: &'a str,
+}
+
+/// What is told once, and forgotten thoroughly.
+pub(super) struct Secret(pub(super) Zeroizing<String>);
+
+/// A unit that took the place of a broken one.
+#[derive(Template)]
+#[template(path = "maker_replaced.html")]
+pub(super) struct MakerReplaced<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) model: &'a str,
+    pub(super) old: &'a str,
+    pub(super) new: &'a str,
+    pub(super) answer: Secret,
+}
+
+/// What labels are made of.
+#[derive(Template)]
+#[template(path = "maker_labels.html")]
+pub(super) struct Labels<'a> {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) csrf: &'a str,
+    pub(super) problem: Option<&'a str>,
+}
+
+/// One label.
+pub(super) struct Label {
+    pub(super) qr: Qr,
+    pub(super) model: String,
+    /// The end of the client_id, to tell labels apart; may be empty.
+    pub(super) short: String,
+}
+
+/// A sheet to print.
+#[derive(Template)]
+#[template(path = "maker_sheet.html")]
+pub(super) struct Sheet {
+    pub(super) w: &'static Words,
+    pub(super) frame: Frame,
+    pub(super) labels: Vec<Label>,
 }

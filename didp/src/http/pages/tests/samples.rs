@@ -277,6 +277,118 @@ fn handover(w: &'static Words) -> String {
     .unwrap()
 }
 
+fn maker(w: &'static Words) -> Frame {
+    Frame { home: "/manufacturer", log_out: "/manufacturer/logout", ..signed_in(w) }
+}
+
+fn maker_pages(w: &'static Words) -> Vec<(&'static str, String)> {
+    let cell = |name: &str, registered: &str, owned: String, open: bool| MakerCell {
+        name: name.into(),
+        registered: registered.into(),
+        owned,
+        state: if open { w.maker_valid } else { w.maker_partly },
+        devices: open.then(|| "/manufacturer/devices?model=T1&batch=2026-11".into()),
+        change: open.then(|| "/manufacturer/batch?model=T1&batch=2026-11".into()),
+    };
+    let cells = || {
+        vec![
+            cell("2026-10", "5000", w.maker_at_least.with(1980), true),
+            cell("2026-11", "500", w.maker_not_told.into(), true),
+            cell(w.maker_small_batches, w.maker_too_few, w.maker_not_told.into(), false),
+        ]
+    };
+    let device = |client_id: &str, withdrawn| MakerDevice {
+        client_id: client_id.into(),
+        since: w.day(1_793_725_505),
+        state: if withdrawn { w.maker_withdrawn } else { w.maker_valid },
+        withdrawn,
+    };
+    let label = |short: &str| Label {
+        qr: Qr::of("http://didp.localhost:8080/r/0123456789abcdefghijkl").unwrap(),
+        model: "Thermostat T1".into(),
+        short: short.into(),
+    };
+    let answer = "{\n  \"client_id\": \"0123456789abcdefghijkl\"\n}".to_owned();
+    vec![
+        (
+            "maker-login",
+            MakerLogin {
+                w,
+                frame: anonymous(w),
+                csrf: "token".into(),
+                problem: Some(w.maker_login_failed),
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "maker",
+            MakerOverview {
+                w,
+                frame: maker(w),
+                name: "Acme",
+                done: Some(w.maker_done_withdrawn),
+                models: ["Thermostat T1", "Lamp L1"]
+                    .map(|model| MakerModel { model: model.into(), cells: cells() })
+                    .into(),
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "maker-devices",
+            MakerDevices {
+                w,
+                frame: maker(w),
+                csrf: "token",
+                model: "Thermostat T1",
+                batch: "2026-11",
+                devices: vec![device("0123456789abcdefghijkl", false), device("abcdefghijkl0123456789", true)],
+                more: Some("/manufacturer/devices?after=x".into()),
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "maker-batch",
+            MakerBatch {
+                w,
+                frame: maker(w),
+                csrf: "token",
+                model: "Thermostat T1",
+                batch: "2026-11",
+                batch_shown: "2026-11",
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "maker-replaced",
+            MakerReplaced {
+                w,
+                frame: maker(w),
+                csrf: "token",
+                model: "Thermostat T1",
+                old: "0123456789abcdefghijkl",
+                new: "abcdefghijkl0123456789",
+                answer: Secret(answer.into()),
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "maker-labels",
+            Labels { w, frame: maker(w), csrf: "token", problem: Some(w.labels_unreadable) }.render().unwrap(),
+        ),
+        (
+            "maker-sheet",
+            Sheet { w, frame: maker(w), labels: ["abc123", "def456", "ghi789", "jkl012", "mno345"].map(label).into() }
+                .render()
+                .unwrap(),
+        ),
+    ]
+}
+
 fn login(w: &'static Words, heading: &'static str, lead: &'static str, problem: Option<String>) -> String {
     Login {
         w,
@@ -309,6 +421,12 @@ fn pages() -> Vec<(&'static str, String)> {
 
 /// All pages in one language.
 fn pages_in(w: &'static Words) -> Vec<(&'static str, String)> {
+    let mut pages = maker_pages(w);
+    pages.extend(owner_pages(w));
+    pages
+}
+
+fn owner_pages(w: &'static Words) -> Vec<(&'static str, String)> {
     vec![
         ("login", login(w, w.login_heading, w.login_lead, None)),
         ("login-claim", login(w, w.login_for_claim_heading, w.login_for_claim_lead, None)),

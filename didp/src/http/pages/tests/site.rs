@@ -106,7 +106,8 @@ impl Site {
         });
         let config = serde_json::from_value(config).unwrap();
         let app = App::open(config, Clock::system(), Shutdown::new()).await.unwrap();
-        let router = pages::routes().with_state(app.clone());
+        let peer = axum::extract::connect_info::MockConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
+        let router = pages::routes().layer(peer).with_state(app.clone());
         Site { app, provider, router, _dir: dir }
     }
 
@@ -141,18 +142,19 @@ impl Site {
 
     /// A thermostat, fresh from the factory.
     pub(super) async fn device(&self, confirm: &str) -> Device {
-        let answer = self
-            .register(
-                Some("the-token-of-the-maker"),
-                json!({
-                    "client_name": "Thermostat T1",
-                    "device": { "confirm": confirm, "channels": [
-                        { "name": "temperature", "direction": "data", "title": "Temperature", "unit": "°C", "type": "number" },
-                        { "name": "heater", "direction": "command", "title": "Heater", "type": "boolean" },
-                    ] },
-                }),
-            )
-            .await;
+        self.device_of(json!({
+            "client_name": "Thermostat T1",
+            "device": { "confirm": confirm, "channels": [
+                { "name": "temperature", "direction": "data", "title": "Temperature", "unit": "°C", "type": "number" },
+                { "name": "heater", "direction": "command", "title": "Heater", "type": "boolean" },
+            ] },
+        }))
+        .await
+    }
+
+    /// A device with this metadata, fresh from the factory.
+    pub(super) async fn device_of(&self, metadata: Value) -> Device {
+        let answer = self.register(Some("the-token-of-the-maker"), metadata).await;
         let page: Url = answer.user_registration_uri.unwrap().parse().unwrap();
         Device { client_id: answer.client_id, page: page.path().to_owned() }
     }

@@ -1,0 +1,3 @@
+-- The production batch that a device was made in, and whether its maker withdrew its printed code.
+ALTER TABLE devices ADD COLUMN batch TEXT;
+ALTER TABLE devices ADD COLUMN withdrawn BOOLEAN NOT NULL DEFAULT FALSE;

@@ -70,7 +70,13 @@ async fn main() -> anyhow::Result<()> {
     let app = App::open(config, Clock::system(), Shutdown::new()).await?;
     let mut seeder = Seeder {
         now: app.clock.now(),
-        registrar: app.registry.now().registrars.iter().find(|registrar| registrar.devices).map(|found| found.id.clone()),
+        registrar: app
+            .registry
+            .now()
+            .registrars
+            .iter()
+            .find(|registrar| registrar.devices)
+            .map(|found| found.id.clone()),
         device_metadata: serde_json::from_value(thermostat())?,
         apps: Vec::new(),
         step: (arguments.devices / arguments.tell.max(1)).max(1),
@@ -150,7 +156,7 @@ impl Seeder {
         let mut owned = Vec::new();
         let mut tell_app = false;
         for _ in 0..devices {
-            let tell = self.devices % self.step == 0;
+            let tell = self.devices.is_multiple_of(self.step);
             tell_app |= tell;
             self.devices += 1;
             let (client_id, line) = self.device(tx, user, &gateway, tell).await?;

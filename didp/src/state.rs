@@ -223,7 +223,11 @@ impl AdminToken {
     /// The file cannot be read, or holds fewer than 32 characters.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let token = secret(file)?;
-        anyhow::ensure!(token.len() >= 32, "{}: the admin token has fewer than 32 characters", file.display());
+        anyhow::ensure!(
+            token.len() >= 32,
+            "{}: the admin token has fewer than 32 characters",
+            file.display()
+        );
         Ok(Self::new(&token))
     }
 

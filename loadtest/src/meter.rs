@@ -50,7 +50,7 @@ impl Reading {
             let used = threads.iter().map(|(thread, seconds)| (*thread, seconds - before(part, thread)));
             (part, used.collect::<BTreeMap<u32, f64>>())
         };
-        Reading(self.0.iter().map(|(part, threads)| used(*part, threads)).collect())
+        Reading(self.0.iter().map(|(part, threads)| used(part, threads)).collect())
     }
 
     /// All parts together.

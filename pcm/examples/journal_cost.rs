@@ -35,11 +35,12 @@ impl World {
             door.control(
                 &mut broker,
                 format!(r#"{{"id":1,"claim":{{"name":"p","key":"{key}"}}}}"#).as_bytes(),
+                0,
                 1,
             );
         }
         let grants = r#"{"id":2,"grants":{"rev":1,"grants":[{"role":"device","sid":"d","label":"L"},{"role":"app","sid":"a","rules":[{"label":"L","read":["t"],"command":[]}]}]}}"#;
-        door.control(&mut broker, grants.as_bytes(), 1);
+        door.control(&mut broker, grants.as_bytes(), 0, 1);
         let mut world = World { broker, door, out: Vec::new() };
         world.connect(APP, "a", 3_600);
         let list = [Subscription::new("d/#", QoS::AtLeastOnce)];

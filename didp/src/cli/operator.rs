@@ -188,10 +188,8 @@ pub(super) fn registrar(common: &Common, kind: Kind, command: RegistrarCommand) 
             RegistrarCommand::Add { id, name, quota, expires, token_file } => {
                 let file = token_file.as_deref().map(told::secret_file).transpose()?;
                 let new = NewRegistrar { id, name, quota, expires: expires.map(|end| end.at(now)) };
-                let token = forget_on_failure(
-                    token_file.as_deref(),
-                    operator::add_registrar(app, kind, &new).await,
-                )?;
+                let token =
+                    forget_on_failure(token_file.as_deref(), operator::add_registrar(app, kind, &new).await)?;
                 told::secret(file, common.json, "initial_access_token", &new.id, &token)
             }
             RegistrarCommand::Rotate { id, keep, expires, token_file } => {
@@ -249,8 +247,7 @@ pub(super) fn gateway(common: &Common, command: GatewayCommand) -> anyhow::Resul
             let spki_sha256 = pins::collect(&spki_sha256, &spki_file, &ca_file)?;
             let address = GatewayAddress { host, port, spki_sha256, http, websocket };
             let new = NewGateway { client_id, resource, address };
-            let secret =
-                forget_on_failure(secret_file.as_deref(), operator::add_gateway(app, &new).await)?;
+            let secret = forget_on_failure(secret_file.as_deref(), operator::add_gateway(app, &new).await)?;
             told::secret(file, common.json, "client_secret", &new.client_id, &secret)
         }
         GatewayCommand::Rotate { client_id, keep, secret_file } => {

@@ -11,7 +11,8 @@ pub(super) fn length(text: &str) -> Result<i64, String> {
         Some((at, 'd')) => (&text[..at], 86_400),
         _ => (text, 1),
     };
-    let number: i64 = digits.parse().map_err(|_| "a length of time is 90, 90s, 15m, 24h or 30d".to_owned())?;
+    let number: i64 =
+        digits.parse().map_err(|_| "a length of time is 90, 90s, 15m, 24h or 30d".to_owned())?;
     number.checked_mul(unit).filter(|seconds| *seconds >= 0).ok_or_else(|| "too long".to_owned())
 }
 
@@ -45,12 +46,15 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
     if let Some(time) = text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)) {
         return Ok(Moment::At(time.and_utc().timestamp()));
     }
-    length(text).map(Moment::In).map_err(|_| "a moment is 30d, 2027-01-31, 2027-01-31T12:00:00Z or Unix seconds".into())
+    length(text)
+        .map(Moment::In)
+        .map_err(|_| "a moment is 30d, 2027-01-31, 2027-01-31T12:00:00Z or Unix seconds".into())
 }
 
 /// A moment as a table shows it.
 pub(super) fn shown(unix: i64) -> String {
-    DateTime::from_timestamp(unix, 0).map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%d %H:%M").to_string())
+    DateTime::from_timestamp(unix, 0)
+        .map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%d %H:%M").to_string())
 }
 
 #[cfg(test)]

@@ -311,7 +311,8 @@ pub(crate) fn wish(
     app: &App,
     parameters: &[(String, String)],
 ) -> Result<Wish, (OAuthErrorCode, &'static str)> {
-    let is_resource = |asked: &str| app.registry.now().gateways.iter().any(|gateway| gateway.resource == asked);
+    let is_resource =
+        |asked: &str| app.registry.now().gateways.iter().any(|gateway| gateway.resource == asked);
     wish::wish(Parameters(parameters), is_resource)
 }
 

@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use crate::flows::registration::{self, Registered};
 use crate::flows::Refusal;
+use crate::flows::registration::{self, Registered};
 use crate::state::{App, RegistrarToken};
 use crate::store::batches::{self, BatchRow, MadeRow};
 
@@ -236,7 +236,11 @@ mod tests {
     fn counts_are_told_in_steps_and_small_batches_together() {
         assert_eq!(cells(&[row("a", 500, 137)]), [(Some("a"), Some(500), Some(120))]);
         assert_eq!(cells(&[row("a", 500, 19)]), [(Some("a"), Some(500), None)]);
-        assert_eq!(cells(&[row("a", 500, 495)]), [(Some("a"), Some(500), Some(480))], "nearly all is not told");
+        assert_eq!(
+            cells(&[row("a", 500, 495)]),
+            [(Some("a"), Some(500), Some(480))],
+            "nearly all is not told"
+        );
         assert_eq!(cells(&[row("a", 39, 39)]), [(Some("a"), Some(39), None)]);
         assert_eq!(
             cells(&[row("a", 15, 15), row("b", 15, 15), row("c", 100, 50)]),

@@ -306,14 +306,10 @@ pub async fn rotate_registrar(
 ///
 /// # Errors
 /// See [`OperatorError`].
-pub async fn disable_registrar(
-    app: &App,
-    kind: Kind,
-    id: &str,
-    disabled: bool,
-) -> Result<(), OperatorError> {
+pub async fn disable_registrar(app: &App, kind: Kind, id: &str, disabled: bool) -> Result<(), OperatorError> {
     let mut tx = app.store.write().await?;
-    let known = registry::registrars(&mut tx).await?.iter().any(|row| row.id == id && row.kind == kind.name());
+    let known =
+        registry::registrars(&mut tx).await?.iter().any(|row| row.id == id && row.kind == kind.name());
     if !known || !registry::disable_registrar(&mut tx, id, disabled).await? {
         return Err(missing(registrar_in_file(app, id), kind.name()));
     }
@@ -467,7 +463,8 @@ pub async fn clients(app: &App, filter: &Filter) -> Result<Vec<ClientView>, Oper
     let after = filter.after.as_deref().unwrap_or("");
     let mut conn = app.store.read().await?;
     let rows =
-        registry::clients(&mut conn, filter.kind.as_deref(), filter.registrar.as_deref(), after, limit).await?;
+        registry::clients(&mut conn, filter.kind.as_deref(), filter.registrar.as_deref(), after, limit)
+            .await?;
     Ok(rows.into_iter().map(client_view).collect())
 }
 

@@ -151,9 +151,9 @@ pub(crate) async fn replace(
 ) -> Result<Option<Registered>, Refusal> {
     let now = app.clock.now();
     let broken = clients::get(&mut *app.store.read().await?, client_id).await?;
-    let Some(broken) = broken.filter(|broken| {
-        broken.is_device() && broken.registrar.as_deref() == Some(registrar.id.as_str())
-    }) else {
+    let Some(broken) = broken
+        .filter(|broken| broken.is_device() && broken.registrar.as_deref() == Some(registrar.id.as_str()))
+    else {
         return Ok(None);
     };
     let metadata: Metadata = serde_json::from_str(&broken.metadata)
@@ -279,9 +279,12 @@ pub(crate) fn registrar(
 ) -> Result<Option<Arc<RegistrarToken>>, Refusal> {
     let Some(token) = token else { return Ok(None) };
     // Every token is compared, so that the time does not tell which one is near.
-    let fitting = app.registry.now().registrars.iter().fold(None, |found, known| {
-        if known.accepts(token, now) { Some(known.clone()) } else { found }
-    });
+    let fitting = app
+        .registry
+        .now()
+        .registrars
+        .iter()
+        .fold(None, |found, known| if known.accepts(token, now) { Some(known.clone()) } else { found });
     match fitting {
         Some(registrar) => Ok(Some(registrar)),
         None => refuse(OAuthErrorCode::InvalidToken, "not a valid initial access token"),

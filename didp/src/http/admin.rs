@@ -4,7 +4,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::Context as _;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::JsonRejection, rejection::QueryRejection};
+use axum::extract::{
+    DefaultBodyLimit, Path, Query, Request, State, rejection::JsonRejection, rejection::QueryRejection,
+};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -34,7 +36,11 @@ pub fn routes(app: App, token: AdminToken) -> Router {
     router
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "there is no such path") })
         .method_not_allowed_fallback(|| async {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not know that method")
+            problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path does not know that method",
+            )
         })
         .layer(middleware::from_fn_with_state(token, authorize))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -65,9 +71,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
 async fn authorize(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
     let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = sent.and_then(|value| value.split_once(' '));
-    let right = sent.is_some_and(|(scheme, sent)| {
-        scheme.eq_ignore_ascii_case("bearer") && token.accepts(sent.trim())
-    });
+    let right = sent
+        .is_some_and(|(scheme, sent)| scheme.eq_ignore_ascii_case("bearer") && token.accepts(sent.trim()));
     if !right && request.uri().path() != "/admin/v1/openapi.json" {
         tracing::warn!(event = "admin_refused");
         let mut response = problem(StatusCode::UNAUTHORIZED, "invalid_token", "the admin token is needed");
@@ -100,7 +105,11 @@ impl Listener {
         let path = settings.socket.as_deref().unwrap_or(std::path::Path::new("admin.sock"));
         let named = || format!("admin socket {}", path.display());
         if path.exists() {
-            anyhow::ensure!(UnixStream::connect(path).await.is_err(), "{} is served by another process", named());
+            anyhow::ensure!(
+                UnixStream::connect(path).await.is_err(),
+                "{} is served by another process",
+                named()
+            );
             std::fs::remove_file(path).with_context(named)?;
         }
         let listener = UnixListener::bind(path).with_context(named)?;
@@ -140,7 +149,11 @@ impl IntoResponse for Refused {
             OperatorError::InFile(_) => (StatusCode::CONFLICT, "in_configuration_file"),
             OperatorError::Store(error) => {
                 tracing::error!(event = "admin_failed", %error);
-                return problem(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the store cannot answer");
+                return problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "temporarily_unavailable",
+                    "the store cannot answer",
+                );
             }
         };
         problem(status, code, &self.0.to_string())
@@ -256,15 +269,14 @@ async fn clients(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Answer<Json<Vec<operator::ClientView>>> {
     let Ok(Query(filter)) = filter else {
-        return Err(Refused(OperatorError::Invalid("the query has kind, registrar, after and limit at most")));
+        return Err(Refused(OperatorError::Invalid(
+            "the query has kind, registrar, after and limit at most",
+        )));
     };
     Ok(Json(operator::clients(&app, &filter).await?))
 }
 
-async fn client(
-    State(app): State<App>,
-    Path(client_id): Path<String>,
-) -> Answer<Json<operator::ClientView>> {
+async fn client(State(app): State<App>, Path(client_id): Path<String>) -> Answer<Json<operator::ClientView>> {
     Ok(Json(operator::client(&app, &client_id).await?))
 }
 

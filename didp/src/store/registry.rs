@@ -70,9 +70,11 @@ pub async fn touch(conn: &mut Conn) -> sqlx::Result<()> {
 
 /// Every registrar.
 pub async fn registrars(conn: &mut Conn) -> sqlx::Result<Vec<RegistrarRow>> {
-    query_as("SELECT id, kind, name, quota, disabled, created_at FROM known_registrars ORDER BY created_at, id")
-        .fetch_all(conn)
-        .await
+    query_as(
+        "SELECT id, kind, name, quota, disabled, created_at FROM known_registrars ORDER BY created_at, id",
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Every initial access token, the newest first.

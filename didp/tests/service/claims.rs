@@ -388,7 +388,7 @@ async fn a_device_with_a_button_only_is_given_after_a_time_of_silence() {
 }
 
 async fn sqlx_count(didp: &Didp, query: &'static str) -> i64 {
-    didp::store::sql::query_scalar(query).fetch_one(&mut *didp.app.store.read().await.unwrap()).await.unwrap()
+    didp::store::sql::query_scalar(query).fetch_one(&mut didp.app.store.read().await.unwrap()).await.unwrap()
 }
 
 /// A thief with a photograph of the code is faster than the owner, and even says yes at once.

@@ -128,7 +128,7 @@ async fn play(didp: &Didp, confirm: &str, steps: Vec<Step>) {
     didp.sweep().await;
     let count = async |query: &'static str| -> i64 {
         didp::store::sql::query_scalar(query)
-            .fetch_one(&mut *didp.app.store.read().await.unwrap())
+            .fetch_one(&mut didp.app.store.read().await.unwrap())
             .await
             .unwrap()
     };

@@ -55,7 +55,7 @@ async fn secure(didp: &Didp, dir: &Path) -> String {
 async fn gateways_come_with_a_certificate_where_the_operator_asks_for_one() {
     service::tls::install_provider();
     let (servers, gateways, strangers) = (Authority::new(), Authority::new(), Authority::new());
-    let settings = "tls = { cert = \"tls.crt\", key = \"tls.key\", client_ca = \"clients\" }";
+    let settings = "listen = { https = \"127.0.0.1:1\" }\ntls = { cert = \"tls.crt\", key = \"tls.key\", client_ca = \"clients\" }";
     let didp = Didp::start_with(settings).await;
     let files = tempfile::tempdir().unwrap();
     let (certificate, key) = servers.issue(ExtendedKeyUsagePurpose::ServerAuth);

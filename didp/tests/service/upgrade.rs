@@ -65,7 +65,7 @@ async fn a_database_of_schema_0005_is_brought_up_to_date() {
     assert_eq!(attempt, claim::Attempt::NoMatch);
     let waiting: i64 = didp::store::sql::query_scalar("SELECT count(*) FROM claim_waiting WHERE device = $1")
         .bind(&*told("printed device"))
-        .fetch_one(&mut *didp.app.store.read().await.unwrap())
+        .fetch_one(&mut didp.app.store.read().await.unwrap())
         .await
         .unwrap();
     assert_eq!(waiting, 1, "the code leads to its device");
@@ -75,7 +75,7 @@ async fn a_database_of_schema_0005_is_brought_up_to_date() {
     // Counted once, and the quota goes on from there.
     let counted: Vec<(String, i64)> =
         didp::store::sql::query_as("SELECT id, clients FROM registrars ORDER BY id")
-            .fetch_all(&mut *didp.app.store.read().await.unwrap())
+            .fetch_all(&mut didp.app.store.read().await.unwrap())
             .await
             .unwrap();
     assert_eq!(counted, [("big".to_owned(), 2), ("developer".to_owned(), 1)]);

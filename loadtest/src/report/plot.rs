@@ -74,7 +74,7 @@ impl Plot {
         let Some((mut left, mut right)) = range(points().map(|(x, ..)| *x)) else { return Ok(None) };
         let (least, most) =
             range(points().flat_map(|(_, _, least, most)| [*least, *most])).unwrap_or((0.0, 1.0));
-        if right - left < f64::EPSILON {
+        if (right - left).abs() < f64::EPSILON {
             (left, right) = (left * 0.9, right * 1.1 + f64::EPSILON);
         }
         let (bottom, top) = if self.log_y { (least * 0.7, most * 4.0) } else { (0.0, most * 1.5) };

@@ -44,7 +44,13 @@ impl Admin {
         Self { app, router, _dir: dir }
     }
 
-    async fn send(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> (u16, Value) {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -89,7 +95,9 @@ async fn what_is_described_is_what_there_is() {
             let (status, answer) = admin.send(sent, &real, Some(TOKEN), Some(json!({}))).await;
             match &methods[method]["responses"] {
                 Value::Null => assert_eq!(status, 405, "{method} {path}"),
-                known => assert!(known.get(status.to_string()).is_some(), "{method} {path}: {status} {answer}"),
+                known => {
+                    assert!(known.get(status.to_string()).is_some(), "{method} {path}: {status} {answer}")
+                }
             }
         }
     }
@@ -135,7 +143,8 @@ async fn a_manufacturer_is_added_rotated_and_disabled_while_the_didp_runs() {
     assert_eq!((status, answer["error"].as_str()), (409, Some("in_configuration_file")));
     assert_eq!(admin.post("/admin/v1/manufacturers/maker/disable", json!({})).await.0, 409);
 
-    let (_, answer) = admin.post("/admin/v1/manufacturers/acme/rotate", json!({ "expires": now + 3_600 })).await;
+    let (_, answer) =
+        admin.post("/admin/v1/manufacturers/acme/rotate", json!({ "expires": now + 3_600 })).await;
     let third = answer["initial_access_token"].as_str().unwrap().to_owned();
     assert_eq!(admin.post("/admin/v1/manufacturers/acme/disable", json!({})).await.0, 204);
     assert!(!accepted(&third));
@@ -160,7 +169,8 @@ async fn a_gateway_is_added_rotated_and_disabled_while_the_didp_runs() {
     assert!(accepts(&secret));
     assert!(crate::flows::introspection::gateway(&admin.app, "ignite", &secret).is_none());
     assert_eq!(admin.post("/admin/v1/gateways", new).await.0, 409);
-    let same = json!({ "client_id": "three", "resource": "http://ignite.localhost:8083", "address": address });
+    let same =
+        json!({ "client_id": "three", "resource": "http://ignite.localhost:8083", "address": address });
     assert_eq!(admin.post("/admin/v1/gateways", same).await.0, 409, "the file's resource");
     let (_, answer) = admin.post("/admin/v1/gateways/two/rotate", json!({ "keep": 60 })).await;
     let next = answer["client_secret"].as_str().unwrap().to_owned();
@@ -182,8 +192,9 @@ async fn what_another_process_changed_is_seen() {
     let other = App::open((*admin.app.config).clone(), Clock::system(), Shutdown::new()).await.unwrap();
     let new = NewRegistrar { id: "acme".into(), name: "Acme".into(), quota: 3, expires: None };
     let token = operator::add_registrar(&other, Kind::Developer, &new).await.unwrap();
-    let accepted =
-        || admin.app.registry.now().registrars.iter().any(|known| known.accepts(&token, admin.app.clock.now()));
+    let accepted = || {
+        admin.app.registry.now().registrars.iter().any(|known| known.accepts(&token, admin.app.clock.now()))
+    };
     assert!(!accepted());
     crate::registry::look(&admin.app).await.unwrap();
     assert!(accepted());
@@ -194,12 +205,14 @@ async fn clients_are_listed_page_by_page_and_disabled() {
     let admin = Admin::start().await;
     let device = json!({ "client_name": "T1", "device": { "confirm": "code", "channels": [{ "name": "t", "direction": "data" }] } });
     let requests = vec![serde_json::from_value(device).unwrap(); 3];
-    let made = crate::flows::registration::register(&admin.app, Some("the-token-of-the-maker"), None, requests)
-        .await
-        .unwrap();
+    let made =
+        crate::flows::registration::register(&admin.app, Some("the-token-of-the-maker"), None, requests)
+            .await
+            .unwrap();
     let page = admin.get("/admin/v1/clients?kind=device&registrar=maker&limit=2").await;
     let last = page[1]["client_id"].as_str().unwrap();
-    let rest = admin.get(&format!("/admin/v1/clients?kind=device&registrar=maker&limit=2&after={last}")).await;
+    let rest =
+        admin.get(&format!("/admin/v1/clients?kind=device&registrar=maker&limit=2&after={last}")).await;
     assert_eq!((page.as_array().unwrap().len(), rest.as_array().unwrap().len()), (2, 1));
     let id = &made[0].client_id;
     assert_eq!(admin.post(&format!("/admin/v1/clients/{id}/disable"), json!({})).await.0, 204);
@@ -207,7 +220,8 @@ async fn clients_are_listed_page_by_page_and_disabled() {
     assert_eq!(admin.get("/admin/v1/stats").await["devices"], 3);
     assert_eq!(admin.get("/admin/v1/stats").await["clients_disabled"], 1);
     for bad in ["kind=gateway", "limit=0", "limit=1001", "limit=x", "owner=alice"] {
-        let (status, _) = admin.send(Method::GET, &format!("/admin/v1/clients?{bad}"), Some(TOKEN), None).await;
+        let (status, _) =
+            admin.send(Method::GET, &format!("/admin/v1/clients?{bad}"), Some(TOKEN), None).await;
         assert_eq!(status, 400, "{bad}");
     }
 }

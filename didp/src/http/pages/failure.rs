@@ -72,7 +72,9 @@ impl Failure {
         let w = reader.w;
         let mut retry_after = None;
         let (status, heading, text) = match self {
-            Failure::LogIn { .. } | Failure::MakerLogIn => (StatusCode::UNAUTHORIZED, w.login_heading, w.login_lead),
+            Failure::LogIn { .. } | Failure::MakerLogIn => {
+                (StatusCode::UNAUTHORIZED, w.login_heading, w.login_lead)
+            }
             Failure::Malformed => (StatusCode::BAD_REQUEST, w.bad_request_heading, w.bad_input_text),
             Failure::NameTooLong => {
                 (StatusCode::UNPROCESSABLE_ENTITY, w.bad_request_heading, w.name_too_long)

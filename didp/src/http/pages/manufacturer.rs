@@ -4,10 +4,10 @@
 mod entry;
 mod labels;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
@@ -18,8 +18,8 @@ use super::form::Fields;
 use super::language::Reader;
 use super::segment::Segment;
 use super::views::{
-    Frame, MakerBatch, MakerCell, MakerDevice, MakerDevices, MakerModel, MakerOverview, MakerReplaced, Secret,
-    render,
+    Frame, MakerBatch, MakerCell, MakerDevice, MakerDevices, MakerModel, MakerOverview, MakerReplaced,
+    Secret, render,
 };
 use super::words::Words;
 use crate::flows::manufacturer::{self, Cell, ModelCounts, Withdrawn};
@@ -140,19 +140,15 @@ async fn devices(
                 client_id: device.client_id,
             })
             .collect(),
-        more: made.more_after.map(|after| {
-            format!("/manufacturer/devices?{}&after={after}", batch_query(model, batch))
-        }),
+        more: made
+            .more_after
+            .map(|after| format!("/manufacturer/devices?{}&after={after}", batch_query(model, batch))),
     };
     render(StatusCode::OK, &page)
 }
 
 /// `GET /manufacturer/batch?model=…&batch=…`: asks whether the whole batch is meant.
-async fn ask_batch(
-    reader: Reader,
-    maker: Maker,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
+async fn ask_batch(reader: Reader, maker: Maker, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let (model, batch) = (query.required("model")?, query.required("batch")?);
     let page = MakerBatch {

@@ -78,19 +78,18 @@ fn csrf(app: &App, cookie: &str) -> String {
 }
 
 /// `GET /manufacturer/login`.
-pub(super) async fn ask(State(app): State<App>, reader: Reader, headers: HeaderMap) -> Result<Response, Failure> {
+pub(super) async fn ask(
+    State(app): State<App>,
+    reader: Reader,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     if Maker::find(&app, &headers).is_some() {
         return Ok(Redirect::to("/manufacturer").into_response());
     }
     form(&app, &reader, StatusCode::OK, None)
 }
 
-fn form(
-    app: &App,
-    reader: &Reader,
-    status: StatusCode,
-    problem: Option<&str>,
-) -> Result<Response, Failure> {
+fn form(app: &App, reader: &Reader, status: StatusCode, problem: Option<&str>) -> Result<Response, Failure> {
     let value = secret::random_token::<16>();
     let frame = Frame { home: "/manufacturer", ..Frame::anonymous(&reader.at("/manufacturer/login")) };
     let page = MakerLogin { w: reader.w, frame, csrf: csrf(app, &value), problem };
@@ -122,7 +121,8 @@ pub(super) async fn enter(
     };
     tracing::info!(event = "maker_logged_in", maker = registrar.id);
     let until = app.clock.now() + LOGIN;
-    let value = format!("{}.{until}.{}", registrar.id, seal_of(app.keys.key(Purpose::Pages), &registrar, until));
+    let value =
+        format!("{}.{until}.{}", registrar.id, seal_of(app.keys.key(Purpose::Pages), &registrar, until));
     let mut response = Redirect::to("/manufacturer").into_response();
     let cookies = response.headers_mut();
     let name = session::cookie_name(&app, COOKIE);

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn answers_are_read_however_they_come() {
         let uri = "http://d.test/r/abc";
-        let one = format!(r#"{{"client_id":"x","client_name":"T1","user_registration_uri":"{uri}","mqtt":{{}}}}"#);
+        let one =
+            format!(r#"{{"client_id":"x","client_name":"T1","user_registration_uri":"{uri}","mqtt":{{}}}}"#);
         for text in [one.clone(), format!("[{one}]"), format!("{one}\n\n{one}\n"), format!("{uri}\r\n")] {
             let read = read(&text).unwrap();
             assert!(read.iter().all(|printed| printed.user_registration_uri == uri), "{text}");
@@ -128,7 +129,9 @@ mod tests {
     #[test]
     fn only_own_addresses_become_labels() {
         assert!(is_own("http://d.test/r/", "http://d.test/r/abc_-9"));
-        for bad in ["http://d.test/r/", "http://e.test/r/abc", "http://d.test/r/a?x", "http://d.test/r/a/b", "abc"] {
+        for bad in
+            ["http://d.test/r/", "http://e.test/r/abc", "http://d.test/r/a?x", "http://d.test/r/a/b", "abc"]
+        {
             assert!(!is_own("http://d.test/r/", bad), "{bad}");
         }
     }

@@ -37,7 +37,7 @@ async fn an_app_elsewhere_is_allowed_by_its_code_and_the_page_says_what_that_mea
     question.says(StatusCode::OK, "decline");
     answer(&mut browser, &question, "allow").await.says(StatusCode::OK, "Allowed");
     answer(&mut browser, &question, "allow").await.says(StatusCode::NOT_FOUND, "Too late");
-    let client = crate::store::clients::get(&mut *site.app.store.read().await.unwrap(), &client_id).await;
+    let client = crate::store::clients::get(&mut site.app.store.read().await.unwrap(), &client_id).await;
     let tokens = device_authorization::poll(&site.app, &client.unwrap().unwrap(), &begun.device_code).await;
     assert_eq!(tokens.unwrap().scope.to_string(), "data:subscribe");
     browser.get("/account").await.says(StatusCode::OK, "Television");
@@ -52,7 +52,7 @@ async fn declining_and_wrong_codes_give_nothing() {
     wrong.says(StatusCode::UNPROCESSABLE_ENTITY, "No app shows this code");
     let question = browser.post("/device", &[("user_code", &begun.user_code)]).await;
     answer(&mut browser, &question, "decline").await.says(StatusCode::OK, "Declined");
-    let client = crate::store::clients::get(&mut *site.app.store.read().await.unwrap(), &client_id).await;
+    let client = crate::store::clients::get(&mut site.app.store.read().await.unwrap(), &client_id).await;
     let polled = device_authorization::poll(&site.app, &client.unwrap().unwrap(), &begun.device_code).await;
     assert!(polled.is_err());
     for _ in 0..12 {

@@ -252,7 +252,7 @@ async fn nothing_of_the_profile_reaches_the_database() {
     let mut conn = site.app.store.read().await.unwrap();
     let tables: Vec<String> =
         crate::store::sql::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
-            .fetch_all(&mut *conn)
+            .fetch_all(&mut conn)
             .await
             .unwrap();
     assert!(tables.iter().any(|table| table == "users"));

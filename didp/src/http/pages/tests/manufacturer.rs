@@ -39,7 +39,8 @@ async fn a_manufacturer_logs_in_with_its_own_cookie_and_an_owner_is_none() {
     let site = Site::start().await;
     let mut owner = site.owner().await;
     assert_eq!(owner.get("/manufacturer").await.location(), "/manufacturer/login");
-    for (id, token) in [("maker", "wrong"), ("other", TOKEN), ("dev", "the-token-of-the-developer"), ("", "")] {
+    for (id, token) in [("maker", "wrong"), ("other", TOKEN), ("dev", "the-token-of-the-developer"), ("", "")]
+    {
         let page = log_in(&mut owner, id, token).await;
         page.says(StatusCode::UNAUTHORIZED, "do not belong together");
     }
@@ -79,7 +80,8 @@ async fn it_is_told_counts_of_twenty_at_least_and_nothing_of_single_devices_but_
     assert!(page.body.contains("<td class=\"number\">fewer than 20</td>") && !page.body.contains("2026-12"));
     let list = maker.get("/manufacturer/devices?model=Lamp+L1&batch=2026-11").await;
     assert_eq!(list.body.matches("<code>").count(), 25);
-    let lines: Vec<&str> = list.body.split("<small>").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
+    let lines: Vec<&str> =
+        list.body.split("<small>").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
     assert!(lines.windows(2).all(|two| two[0] == two[1]), "the owned one looks like any other");
     assert!(!list.body.contains("Owners own name"));
     maker.get("/manufacturer/devices?model=Lamp+L1").await.says(StatusCode::BAD_REQUEST, "malformed");
@@ -100,7 +102,8 @@ async fn a_leaked_batch_is_withdrawn_at_once_and_owned_devices_go_on_unseen() {
     let batch = [("model", "Lamp L1"), ("batch", "2026-11")];
     let ask = maker.get("/manufacturer/batch?model=Lamp+L1&batch=2026-11").await;
     ask.says(StatusCode::OK, "You do not learn which these are.");
-    let done = post(&mut maker, "/manufacturer/batch", &[&batch[..], &[("decision", "withdraw")]].concat()).await;
+    let done =
+        post(&mut maker, "/manufacturer/batch", &[&batch[..], &[("decision", "withdraw")]].concat()).await;
     assert_eq!(done.location(), "/manufacturer?withdrawn");
     let list = maker.get("/manufacturer/devices?model=Lamp+L1&batch=2026-11").await;
     assert_eq!(list.body.matches("· withdrawn<").count(), 21, "all look alike");
@@ -112,7 +115,17 @@ async fn a_leaked_batch_is_withdrawn_at_once_and_owned_devices_go_on_unseen() {
     assert!(!is_disabled(&devices[0]).await, "who has an owner goes on");
     assert!(is_disabled(&devices[1]).await, "who never had one cannot log in");
     owner.get("/account").await.says(StatusCode::OK, "Lamp L1");
-    let id = owner.get("/account").await.body.split("/account/devices/").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let id = owner
+        .get("/account")
+        .await
+        .body
+        .split("/account/devices/")
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
     let handed = owner.post(&format!("/account/devices/{id}/transfer"), &[]).await;
     let address: url::Url =
         handed.body.split("<code>").nth(1).unwrap().split("</code>").next().unwrap().parse().unwrap();
@@ -122,7 +135,8 @@ async fn a_leaked_batch_is_withdrawn_at_once_and_owned_devices_go_on_unseen() {
     let answer = owner.post(address.path(), &[("user_code", &digits)]).await;
     assert!(answer.location().starts_with("/claim/"), "its owner can still hand it over");
 
-    let done = post(&mut maker, "/manufacturer/batch", &[&batch[..], &[("decision", "restore")]].concat()).await;
+    let done =
+        post(&mut maker, "/manufacturer/batch", &[&batch[..], &[("decision", "restore")]].concat()).await;
     assert_eq!(done.location(), "/manufacturer?restored");
     assert!(!is_disabled(&devices[1]).await);
     let unknown = [("model", "Lamp L1"), ("batch", "nope"), ("decision", "withdraw")];

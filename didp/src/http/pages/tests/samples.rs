@@ -312,14 +312,9 @@ fn maker_pages(w: &'static Words) -> Vec<(&'static str, String)> {
     vec![
         (
             "maker-login",
-            MakerLogin {
-                w,
-                frame: anonymous(w),
-                csrf: "token".into(),
-                problem: Some(w.maker_login_failed),
-            }
-            .render()
-            .unwrap(),
+            MakerLogin { w, frame: anonymous(w), csrf: "token".into(), problem: Some(w.maker_login_failed) }
+                .render()
+                .unwrap(),
         ),
         (
             "maker",
@@ -343,7 +338,10 @@ fn maker_pages(w: &'static Words) -> Vec<(&'static str, String)> {
                 csrf: "token",
                 model: "Thermostat T1",
                 batch: "2026-11",
-                devices: vec![device("0123456789abcdefghijkl", false), device("abcdefghijkl0123456789", true)],
+                devices: vec![
+                    device("0123456789abcdefghijkl", false),
+                    device("abcdefghijkl0123456789", true),
+                ],
                 more: Some("/manufacturer/devices?after=x".into()),
             }
             .render()
@@ -378,13 +376,19 @@ fn maker_pages(w: &'static Words) -> Vec<(&'static str, String)> {
         ),
         (
             "maker-labels",
-            Labels { w, frame: maker(w), csrf: "token", problem: Some(w.labels_unreadable) }.render().unwrap(),
+            Labels { w, frame: maker(w), csrf: "token", problem: Some(w.labels_unreadable) }
+                .render()
+                .unwrap(),
         ),
         (
             "maker-sheet",
-            Sheet { w, frame: maker(w), labels: ["abc123", "def456", "ghi789", "jkl012", "mno345"].map(label).into() }
-                .render()
-                .unwrap(),
+            Sheet {
+                w,
+                frame: maker(w),
+                labels: ["abc123", "def456", "ghi789", "jkl012", "mno345"].map(label).into(),
+            }
+            .render()
+            .unwrap(),
         ),
     ]
 }

@@ -106,7 +106,8 @@ impl Site {
         });
         let config = serde_json::from_value(config).unwrap();
         let app = App::open(config, Clock::system(), Shutdown::new()).await.unwrap();
-        let peer = axum::extract::connect_info::MockConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
+        let peer =
+            axum::extract::connect_info::MockConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
         let router = pages::routes().layer(peer).with_state(app.clone());
         Site { app, provider, router, _dir: dir }
     }
@@ -130,7 +131,7 @@ impl Site {
             "token_endpoint_auth_method": "none",
         });
         let client_id = self.register(Some("the-token-of-the-developer"), metadata).await.client_id;
-        let client = crate::store::clients::get(&mut *self.app.store.read().await.unwrap(), &client_id).await;
+        let client = crate::store::clients::get(&mut self.app.store.read().await.unwrap(), &client_id).await;
         let begun = device_authorization::begin(&self.app, &client.unwrap().unwrap(), &[]).await.unwrap();
         (client_id, begun)
     }

@@ -96,7 +96,7 @@ async fn what_is_described_is_what_there_is() {
             match &methods[method]["responses"] {
                 Value::Null => assert_eq!(status, 405, "{method} {path}"),
                 known => {
-                    assert!(known.get(status.to_string()).is_some(), "{method} {path}: {status} {answer}")
+                    assert!(known.get(status.to_string()).is_some(), "{method} {path}: {status} {answer}");
                 }
             }
         }

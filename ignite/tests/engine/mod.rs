@@ -94,15 +94,25 @@ impl Engine {
 fn spawn(dir: &Path) -> Child {
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let log = std::fs::File::options().append(true).create(true).open(dir.join("log")).unwrap();
-    Command::new("dockerd")
-        .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
+    // In a network namespace of its own: an engine without a bridge takes away the one that the machine's engine made.
+    Command::new("unshare")
+        .args([
+            "--net",
+            "dockerd",
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("exec"),
+            "--pidfile",
+            &path("pid"),
+        ])
         .args(["-H", &format!("unix://{}", path("docker.sock")), "--bridge=none", "--iptables=false"])
         .args(["--ip6tables=false", "--live-restore"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("dockerd is installed")
+        .expect("unshare is installed, and so is dockerd")
 }
 
 /// The processes whose command line names something of this engine's directory, and their children: its daemons, its shims

@@ -188,13 +188,21 @@ fn image(program: &Path, image: &Path) -> anyhow::Result<()> {
 
 /// Compares the arithmetic, then plays everything that `e2e/tests/firmware` says.
 fn play(folder: &Path, measured: &Path, energy: Option<u32>) -> anyhow::Result<()> {
-    Run::new(cargo(), &["build", "--locked", "--quiet", "-p", "pcm"]).go()?;
-    let mut arguments =
-        vec!["test", "--locked", "-p", "e2e", "--test", "firmware", "--", "--nocapture", "--test-threads=3"];
+    Run::new(cargo(), &["build", "--locked", "--quiet", "--workspace", "--bin", "pcm"]).go()?;
+    let mut arguments = vec![
+        "test",
+        "--locked",
+        "--workspace",
+        "--test",
+        "firmware",
+        "--",
+        "--nocapture",
+        "--test-threads=3",
+    ];
     if energy.is_some() {
         arguments.push("--include-ignored");
     }
-    Run::new(cargo(), &["test", "--locked", "-p", "device-link", "--test", "arithmetic"])
+    Run::new(cargo(), &["test", "--locked", "--workspace", "--test", "arithmetic"])
         .env("OAUTHING_FIRMWARE", folder)
         .env("OAUTHING_ALL", "1")
         .go()?;

@@ -25,6 +25,8 @@ struct Suite {
     run: fn() -> anyhow::Result<()>,
 }
 
+/// Whatever builds in the usual profile names the whole workspace: one package alone has other features, and everything would be built
+/// once more.
 const SUITES: [Suite; 17] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
@@ -195,25 +197,12 @@ pub(crate) fn fuzz(seconds: Option<u64>, packets: Option<u64>, seed: u64) -> any
         None => ("--seconds", seconds.unwrap_or(FUZZ_SECONDS)),
     };
     let (number, seed) = (number.to_string(), seed.to_string());
-    let run = |of: &str, bound: &str| {
-        let run = [
-            "run",
-            "--locked",
-            "--quiet",
-            "--profile",
-            "fuzz",
-            "-p",
-            of,
-            "--",
-            bound,
-            &number,
-            "--seed",
-            &seed,
-        ];
-        Run::new(cargo(), &run).go()
-    };
-    run("mqtt-fuzz", bound)?;
-    run("oauth-fuzz", if bound == "--packets" { "--inputs" } else { bound })
+    let mqtt = ["run", "--locked", "--quiet", "--profile", "fuzz", "-p", "mqtt-fuzz", "--"];
+    Run::new(cargo(), &[&mqtt[..], &[bound, &number, "--seed", &seed]].concat()).go()?;
+    // The DIdP is not built once more for it: what the tests run has the same checks.
+    Run::new(cargo(), &["build", "--locked", "--quiet", "--workspace", "--bin", "oauth-fuzz"]).go()?;
+    let bound = if bound == "--packets" { "--inputs" } else { bound };
+    Run::new(root().join("target/debug/oauth-fuzz"), &[bound, &number, "--seed", &seed]).go()
 }
 
 /// Runs `pcm/examples/soak` against the program as it is shipped.
@@ -238,7 +227,7 @@ fn node() -> anyhow::Result<()> {
 
 /// About a minute.
 fn didp_on_postgres() -> anyhow::Result<()> {
-    Run::new(cargo(), &["test", "--locked", "-p", "didp", "--test", "service"])
+    Run::new(cargo(), &["test", "--locked", "--workspace", "--test", "service"])
         .env("DIDP_TEST_DATABASE", "postgres")
         .go()
 }
@@ -247,9 +236,9 @@ fn stock_clients() -> anyhow::Result<()> {
     let python = tools::python_with("paho", PAHO, "paho.mqtt.client")?;
     npm_ci("samples/tpa/web")?;
     // The stack takes the program that it finds beside the tests, which may be an old one.
-    Run::new(cargo(), &["build", "--locked", "-p", "pcm"]).go()?;
+    Run::new(cargo(), &["build", "--locked", "--workspace", "--bin", "pcm"]).go()?;
     let tests = STOCK.map(|binary| ["--test", binary]).concat();
-    Run::new(cargo(), &[&["test", "--locked", "-p", "e2e"], &tests[..]].concat())
+    Run::new(cargo(), &[&["test", "--locked", "--workspace"], &tests[..]].concat())
         .env("OAUTHING_PYTHON", python)
         .env("OAUTHING_ALL", "1")
         .go()
@@ -261,7 +250,7 @@ fn pages() -> anyhow::Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).context("target/pages")?;
     }
-    Run::new(cargo(), &["test", "--locked", "--quiet", "-p", "didp", "--lib", "pages_can_be_looked_at"])
+    Run::new(cargo(), &["test", "--locked", "--quiet", "--workspace", "--lib", "pages_can_be_looked_at"])
         .env("DIDP_PAGES_DIR", &folder)
         .go()?;
     npm_ci("e2e/pages")?;
@@ -286,7 +275,7 @@ fn openapi() -> anyhow::Result<()> {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS];
         Run::new(&python, &pip).go()?;
     }
-    let test = ["test", "--locked", "-p", "didp", "--test", "service", "--", "--ignored", "schemathesis"];
+    let test = ["test", "--locked", "--workspace", "--test", "service", "--", "--ignored", "schemathesis"];
     Run::new(cargo(), &test).env("OAUTHING_SCHEMATHESIS", program).go()
 }
 
@@ -310,7 +299,7 @@ fn images() -> anyhow::Result<()> {
 fn launcher() -> anyhow::Result<()> {
     let tests = ["--test", "launcher_docker", "--test", "launcher_faults"];
     // Each test of faults has an engine of its own; more than two at once only wait for each other.
-    let run = [&["test", "--locked", "-p", "ignite"], &tests[..], &["--", "--ignored", "--test-threads=2"]];
+    let run = [&["test", "--locked", "--workspace"], &tests[..], &["--", "--ignored", "--test-threads=2"]];
     Run::new(cargo(), &run.concat()).env("OAUTHING_PCM_IMAGE", format!("{}-pcm", stack::PROJECT)).go()
 }
 

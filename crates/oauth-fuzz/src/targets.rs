@@ -1,9 +1,12 @@
 //! The targets: each takes any bytes, and panics if a parser does not do what it promises.
 
+use std::collections::BTreeMap;
+
 use oauth_wire::{
     AuthorizationRequest, DEVICE_CODE, DeviceRequest, Form, FormError, Metadata, OAuthErrorCode,
     RequestTopic, basic,
 };
+use serde::de::IgnoredAny;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -97,8 +100,9 @@ pub fn mqtt_request(bytes: &[u8]) {
     for topic in RequestTopic::ALL {
         match DeviceRequest::parse(topic, bytes) {
             Ok(request) => {
-                let object = serde_json::from_slice::<serde_json::Value>(bytes);
-                assert!(object.is_ok_and(|value| value.is_object()), "only objects are requests");
+                // Values that nobody asked for may be numbers that fit nowhere.
+                let object = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(bytes);
+                assert!(object.is_ok(), "only objects are requests");
                 let fits = match request {
                     DeviceRequest::Claim { .. } => topic == RequestTopic::Claim,
                     DeviceRequest::Redeem { .. } | DeviceRequest::Refresh { .. } => {

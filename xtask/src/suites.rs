@@ -287,8 +287,7 @@ fn firmware() -> anyhow::Result<()> {
 fn loadtest() -> anyhow::Result<()> {
     let build =
         ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
-    Run::new(cargo(), &[&build[..], &["--bins"]].concat()).go()?;
-    Run::new(cargo(), &["build", "--locked", "--release", "-p", "didp", "--example", "seed"]).go()?;
+    Run::new(cargo(), &[&build[..], &["--bins", "--example", "seed"]].concat()).go()?;
     Run::new("target/release/loadtest", &["smoke"]).go()
 }
 

@@ -233,6 +233,8 @@ async fn sqlite(file: &Path) -> anyhow::Result<Backend> {
         .pragma("journal_size_limit", "67108864")
         // What was given up must not stay readable in free pages.
         .pragma("secure_delete", "ON")
+        // What a savepoint must be able to undo would lie in a temporary file, and a container has nowhere to write one.
+        .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
         .disable_statement_logging();
     // SQLite gives its companion files the mode of the database.

@@ -62,6 +62,8 @@ enum Chore {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Every load scenario, shortly, compared with the committed figures.
+    Loadtest,
     /// The firmware for the ESP8266: built, checked, played on an emulator, and measured against its budgets.
     Firmware {
         /// Measures OAuthing against plain MQTT too, so many runs each.
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         }
         Chore::Test { all, only, .. } => suites::test(all, &only),
         Chore::Fuzz { seconds, packets, seed } => suites::fuzz(seconds, packets, seed).map(|()| true),
+        Chore::Loadtest => suites::loadtest().map(|()| true),
         Chore::Soak { minutes, seed } => suites::soak(minutes, seed).map(|()| true),
         Chore::Firmware { energy } => firmware::firmware(energy).map(|()| true),
         Chore::FlashImage { answer, out, label } => {

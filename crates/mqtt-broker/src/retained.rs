@@ -5,12 +5,12 @@ use crate::Policy;
 use crate::grants::Sight;
 use crate::journal::wire::{Reader, put_bytes, put_number};
 use crate::journal::{put_message, replay};
+use crate::levels::{Levels, tidy};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::tally::Tally;
-use mqtt_wire::{QoS, topic};
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use mqtt_wire::QoS;
+use std::mem;
 use std::rc::Rc;
 
 /// A retained message.
@@ -46,6 +46,11 @@ impl Kept {
         }
     }
 
+    /// Takes out the message as it was published last.
+    pub(crate) fn take_raw(&mut self) -> Option<Rc<Message>> {
+        self.raw.take().map(|stored| stored.message)
+    }
+
     /// The message as it was published, and who sees that; without readers it is not kept, unless the broker is open.
     pub(crate) fn set_raw(&mut self, stored: Option<Stored>, readers: Vec<Rc<str>>) {
         self.raw = stored;
@@ -70,9 +75,16 @@ impl Kept {
         self.raw.iter().chain(self.shown.iter().map(|(_, stored)| stored))
     }
 
-    /// What all of it costs, in bytes.
-    pub(crate) fn cost(&self) -> usize {
-        self.stored().map(|stored| stored.message.cost()).sum()
+    /// What all of it costs, in bytes, and the levels that lead to it: a topic may be alone in all of them.
+    pub(crate) fn cost(&self, topic: &str) -> usize {
+        let levels = topic.bytes().filter(|byte| *byte == b'/').count();
+        let messages: usize = self.stored().map(|stored| stored.message.cost()).sum();
+        if self.is_empty() { 0 } else { messages + levels * LEVEL }
+    }
+
+    /// Whose it is; `None` if nothing is kept.
+    fn topic(&self) -> Option<&str> {
+        self.stored().next().map(|stored| stored.message.content().topic)
     }
 
     /// The grant on whose part it counts.
@@ -94,29 +106,118 @@ impl Kept {
     }
 }
 
+/// What a level of a topic costs beside the message, in bytes.
+const LEVEL: usize = 256;
+
+/// A level of topics.
+#[derive(Default)]
+struct Node {
+    kept: Kept,
+    below: Levels<Node>,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.below.is_empty()
+    }
+
+    fn at(&self, topic: &str) -> Option<&Node> {
+        topic.split('/').try_fold(self, |node, level| node.below.get(level).map(|node| &**node))
+    }
+
+    fn at_mut(&mut self, topic: &str) -> Option<&mut Node> {
+        topic.split('/').try_fold(self, |node, level| node.below.get_mut(level).map(|node| &mut **node))
+    }
+
+    fn make(&mut self, topic: &str) -> &mut Node {
+        topic.split('/').fold(self, |node, level| node.below.entry(level.into()).or_default())
+    }
+
+    /// Takes out what is kept behind these levels, and nodes that lead nowhere then.
+    fn take<'t>(&mut self, mut levels: impl Iterator<Item = &'t str>) -> Kept {
+        let Some(level) = levels.next() else { return mem::take(&mut self.kept) };
+        let Some(child) = self.below.get_mut(level) else { return Kept::default() };
+        let kept = child.take(levels);
+        if child.is_empty() {
+            self.below.remove(level);
+            tidy(&mut self.below);
+        }
+        kept
+    }
+
+    /// Calls `each` with what is kept here and below.
+    fn walk<'a>(&'a self, each: &mut impl FnMut(&'a Kept)) {
+        each(&self.kept);
+        self.below.values().for_each(|node| node.walk(each));
+    }
+
+    fn matching<'a>(&'a self, filter: Option<&str>, is_first: bool, each: &mut impl FnMut(&'a Kept)) {
+        let Some(filter) = filter else { return each(&self.kept) };
+        let (level, rest) = match filter.split_once('/') {
+            Some((level, rest)) => (level, Some(rest)),
+            None => (filter, None),
+        };
+        // Wildcards in the first level do not reach what is not for everybody (§4.7.2).
+        let reached = self.below.iter().filter(|(name, _)| !(is_first && name.starts_with('$')));
+        match level {
+            "#" => {
+                each(&self.kept);
+                reached.for_each(|(_, node)| node.walk(each));
+            }
+            "+" => reached.for_each(|(_, node)| node.matching(rest, false, each)),
+            _ => {
+                if let Some(node) = self.below.get(level) {
+                    node.matching(rest, false, each);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is kept here, or somewhere below.
+    #[cfg(test)]
+    fn leads_nowhere(&self) -> bool {
+        self.is_empty() || self.below.values().any(|node| node.leads_nowhere())
+    }
+
+    /// Lets `thin` take something away from all that is kept here and below.
+    fn thin(&mut self, thin: &mut impl FnMut(&mut Kept)) {
+        thin(&mut self.kept);
+        self.below.retain(|_, node| {
+            node.thin(thin);
+            !node.is_empty()
+        });
+        tidy(&mut self.below);
+    }
+}
+
 /// The retained messages.
 #[derive(Default)]
 pub(crate) struct Retained {
-    by_topic: BTreeMap<Box<str>, Kept>,
+    root: Node,
     /// Topics, by the grant that published.
     topics: Tally,
     bytes: Tally,
 }
 
 impl Retained {
-    pub(crate) fn len(&self) -> usize {
-        self.by_topic.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.topics.total()
     }
 
-    /// The topics that have a message.
+    /// The topics that have a message, in their order.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &str> {
-        self.by_topic.keys().map(|topic| &**topic)
+        let mut topics = Vec::with_capacity(self.len());
+        self.root.walk(&mut |kept| topics.extend(kept.topic()));
+        topics.sort_unstable();
+        topics.into_iter()
     }
 
     /// Appends what is kept of a topic, for the journal; nothing if nothing is. Messages follow a number: how many grants
     /// they are for, and those; first comes the one as it was published, if it is kept.
     pub(crate) fn write(&self, topic: &str, out: &mut Vec<u8>) {
-        let Some(kept) = self.by_topic.get(topic) else { return };
+        let Some(kept) = self.root.at(topic).map(|node| &node.kept).filter(|kept| !kept.is_empty()) else {
+            return;
+        };
         out.push(u8::from(kept.raw.is_some()));
         if let Some(Stored { message, qos }) = &kept.raw {
             put_message(out, message);
@@ -153,16 +254,15 @@ impl Retained {
         }
         self.remove(topic);
         if !kept.is_empty() {
-            count(&kept, &mut self.topics, &mut self.bytes);
-            self.by_topic.insert(topic.into(), kept);
+            count(&kept, topic, &mut self.topics, &mut self.bytes);
+            self.root.make(topic).kept = kept;
         }
         Some(())
     }
 
     pub(crate) fn remove(&mut self, topic: &str) {
-        if let Some(kept) = self.by_topic.remove(topic) {
-            uncount(&kept, &mut self.topics, &mut self.bytes);
-        }
+        let kept = self.root.take(topic.split('/'));
+        uncount(&kept, topic, &mut self.topics, &mut self.bytes);
     }
 
     /// Changes what is kept of a topic. If a limit, in all or of the publisher's part, leaves no room for it, the topic keeps
@@ -175,22 +275,17 @@ impl Retained {
         now: u64,
         change: impl FnOnce(&mut Kept),
     ) -> bool {
-        if let Some(kept) = self.by_topic.get_mut(topic) {
-            uncount(kept, &mut self.topics, &mut self.bytes);
-            change(kept);
-            if kept.is_empty() {
-                self.by_topic.remove(topic);
-                return true;
-            }
-            count(kept, &mut self.topics, &mut self.bytes);
-        } else {
-            let mut kept = Kept::default();
-            change(&mut kept);
-            if kept.is_empty() {
-                return true;
-            }
-            count(&kept, &mut self.topics, &mut self.bytes);
-            self.by_topic.insert(topic.into(), kept);
+        let Retained { root, topics, bytes } = self;
+        let node = match root.at_mut(topic) {
+            Some(node) => node,
+            None => root.make(topic),
+        };
+        uncount(&node.kept, topic, topics, bytes);
+        change(&mut node.kept);
+        count(&node.kept, topic, topics, bytes);
+        if node.kept.is_empty() {
+            self.remove(topic);
+            return true;
         }
         if self.fits(publisher, limits) {
             return true;
@@ -212,23 +307,21 @@ impl Retained {
     #[cfg(test)]
     pub(crate) fn is_consistent(&self) -> bool {
         let (mut topics, mut bytes) = (Tally::default(), Tally::default());
-        for kept in self.by_topic.values() {
-            count(kept, &mut topics, &mut bytes);
-        }
-        self.topics == topics && self.bytes == bytes && self.by_topic.values().all(|kept| !kept.is_empty())
+        let mut counted =
+            |kept: &Kept| count(kept, kept.topic().unwrap_or_default(), &mut topics, &mut bytes);
+        self.root.walk(&mut counted);
+        self.topics == topics
+            && self.bytes == bytes
+            && !self.root.below.values().any(|node| node.leads_nowhere())
     }
 
     /// What matches a filter (without a `$share` prefix), in the order of topics.
-    pub(crate) fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = (&'a str, &'a Kept)> {
-        let wildcard = filter.find(['+', '#']);
-        let fixed = wildcard.map_or(filter, |at| filter.get(..at).unwrap_or(""));
-        // `a/#` also matches `a`, so the literal part is taken without its last slash.
-        let prefix = fixed.strip_suffix('/').filter(|_| wildcard.is_some()).unwrap_or(fixed);
-        self.by_topic
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(move |(topic, _)| topic.starts_with(prefix))
-            .filter(move |(topic, _)| topic::matches(filter, topic))
-            .map(|(topic, kept)| (&**topic, kept))
+    pub(crate) fn matching(&self, filter: &str) -> impl Iterator<Item = (&str, &Kept)> {
+        let mut found = Vec::new();
+        self.root
+            .matching(Some(filter), true, &mut |kept| found.extend(kept.topic().map(|topic| (topic, kept))));
+        found.sort_unstable_by_key(|(topic, _)| *topic);
+        found.into_iter()
     }
 
     /// Drops what the grants do not cover any more, and what a grant was shown through a view that was `earlier` another.
@@ -258,25 +351,59 @@ impl Retained {
     }
 
     fn retain(&mut self, mut thin: impl FnMut(&str, &mut Kept)) {
-        let Retained { by_topic, topics, bytes } = self;
-        by_topic.retain(|topic, kept| {
-            uncount(kept, topics, bytes);
-            thin(topic, kept);
-            let stays = !kept.is_empty();
-            if stays {
-                count(kept, topics, bytes);
-            }
-            stays
+        let Retained { root, topics, bytes } = self;
+        root.thin(&mut |kept| {
+            let Some(topic) = kept.topic().map(str::to_owned) else { return };
+            uncount(kept, &topic, topics, bytes);
+            thin(&topic, kept);
+            count(kept, &topic, topics, bytes);
         });
     }
 }
 
-fn count(kept: &Kept, topics: &mut Tally, bytes: &mut Tally) {
-    topics.add(kept.publisher(), 1);
-    bytes.add(kept.publisher(), kept.cost());
+fn count(kept: &Kept, topic: &str, topics: &mut Tally, bytes: &mut Tally) {
+    topics.add(kept.publisher(), usize::from(!kept.is_empty()));
+    bytes.add(kept.publisher(), kept.cost(topic));
 }
 
-fn uncount(kept: &Kept, topics: &mut Tally, bytes: &mut Tally) {
-    topics.remove(kept.publisher(), 1);
-    bytes.remove(kept.publisher(), kept.cost());
+fn uncount(kept: &Kept, topic: &str, topics: &mut Tally, bytes: &mut Tally) {
+    topics.remove(kept.publisher(), usize::from(!kept.is_empty()));
+    bytes.remove(kept.publisher(), kept.cost(topic));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kept, Retained, Stored};
+    use crate::limits::Limits;
+    use crate::message::{Content, Message};
+    use mqtt_wire::{QoS, topic};
+    use proptest::prelude::*;
+    use std::rc::Rc;
+
+    fn retain(retained: &mut Retained, topic: &str) {
+        let content = Content { topic, payload: b"x", properties: &[], expires_at: None };
+        let stored = Stored { message: Rc::new(Message::new(content, None)), qos: QoS::AtMostOnce };
+        let kept = |kept: &mut Kept| kept.set_raw(Some(stored), Vec::new());
+        assert!(retained.update(topic, None, &Limits::PLAIN, 0, kept));
+    }
+
+    proptest! {
+        #[test]
+        fn the_tree_agrees_with_matching_one_by_one(
+            topics in prop::collection::btree_set("[ab$](/[ab]?){0,4}", 1..20),
+            removed in prop::collection::vec(any::<bool>(), 20),
+            filter in "([ab$+]|[ab])(/([ab]|[+]|)){0,3}(/#)?|#",
+        ) {
+            let mut retained = Retained::default();
+            topics.iter().for_each(|topic| retain(&mut retained, topic));
+            topics.iter().zip(&removed).filter(|(_, gone)| **gone).for_each(|(topic, _)| retained.remove(topic));
+            let left = || topics.iter().zip(&removed).filter(|(_, gone)| !**gone).map(|(topic, _)| topic.as_str());
+            let expected: Vec<&str> = left().filter(|topic| topic::matches(&filter, topic)).collect();
+            prop_assert_eq!(retained.matching(&filter).map(|(topic, _)| topic).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(retained.topics().collect::<Vec<_>>(), left().collect::<Vec<_>>());
+            prop_assert!(retained.is_consistent() && retained.len() == left().count());
+            topics.iter().for_each(|topic| retained.remove(topic));
+            prop_assert!(retained.root.is_empty() && retained.is_consistent());
+        }
+    }
 }

@@ -13,6 +13,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    pub(crate) const fn total(&self) -> usize {
+        self.total
+    }
+
     pub(crate) fn add(&mut self, sid: Option<&Rc<str>>, amount: usize) {
         self.total += amount;
         if let Some(sid) = sid.filter(|_| amount > 0) {

@@ -3,9 +3,9 @@
 //! Levels of filters are the edges, the wildcards among them beside the others. Shared subscriptions hang on the node of
 //! their inner filter, by group.
 
+use crate::levels::{Levels, tidy};
 use mqtt_wire::{QoS, topic};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// One subscription as the router sees it.
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
 
 #[derive(Default)]
 struct Node {
-    children: BTreeMap<Box<str>, Node>,
+    children: Levels<Node>,
     /// Behind `+`.
     one_level: Option<Box<Node>>,
     /// Behind `#`.
@@ -96,6 +96,7 @@ impl Node {
                         child.remove(levels, group, session);
                         if child.is_empty() {
                             self.children.remove(level);
+                            tidy(&mut self.children);
                         }
                     }
                     return;

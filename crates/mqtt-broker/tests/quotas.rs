@@ -151,7 +151,7 @@ fn who_never_acknowledges_fills_its_own_part_of_the_queues() {
 fn a_device_fills_its_own_part_of_what_is_retained() {
     for (limits, fit) in [
         (Limits { retained_messages: 8, ..Limits::PERSONAL }, 2),
-        (Limits { retained_bytes: 2_800, ..Limits::PERSONAL }, 2),
+        (Limits { retained_bytes: 7_200, ..Limits::PERSONAL }, 2),
     ] {
         let mut hub = granted(limits);
         hub.lasting(1, "dev", false);

@@ -59,7 +59,7 @@ fn limits() -> Limits {
         queue_messages: 8,
         queue_bytes: 4_000,
         retained_messages: 6,
-        retained_bytes: 1_500,
+        retained_bytes: 3_500,
         unattended_ms: 60_000,
         packet: 2_000,
         output: 1_000,

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long the board may take for anything: a handshake is seconds of arithmetic, on an emulator on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Bytes of a sector of its flash; each holds a slot.
 const SECTOR: usize = 4096;
@@ -22,6 +22,29 @@ const SECTOR: usize = 4096;
 #[must_use]
 pub fn firmware() -> Option<PathBuf> {
     std::env::var_os("OAUTHING_FIRMWARE").map(PathBuf::from)
+}
+
+/// The emulator with a program in it, in the folder that holds its files; its serial line and its network have to be said.
+fn qemu(program: &Path, folder: &Path) -> Command {
+    let mut qemu = Command::new("qemu-system-xtensa");
+    qemu.args(["-M", "kc705-nommu", "-cpu", "lx106", "-display", "none", "-monitor", "none", "-semihosting"])
+        .arg("-kernel")
+        .arg(program)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    qemu
+}
+
+/// Runs a program without a network to its end, its serial line connected so, and gives its exit code and what it wrote.
+///
+/// # Errors
+/// It cannot be started, or does not end.
+pub async fn run(program: &Path, folder: &Path, serial: &str) -> anyhow::Result<(i32, String)> {
+    let ends = qemu(program, folder).args(["-nic", "none", "-serial", serial]).output();
+    let output = tokio::time::timeout(PATIENCE, ends).await.context("the program does not end")??;
+    let code = output.status.code().context("QEMU was killed")?;
+    Ok((code, String::from_utf8(output.stdout)?))
 }
 
 /// A board with a firmware in it. Dropping it cuts its power.
@@ -56,9 +79,19 @@ impl Board {
     /// # Errors
     /// Its folder cannot be made.
     pub fn new(program: &Path, record: &Record) -> anyhow::Result<Self> {
+        let board = Self::with_flash(program, &[])?;
+        board.flash_record(record)?;
+        Ok(board)
+    }
+
+    /// A board with the firmware `program`, whose two sectors for the record hold `flash`.
+    ///
+    /// # Errors
+    /// Its folder cannot be made.
+    pub fn with_flash(program: &Path, flash: &[u8]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("oa-board").tempdir()?;
         let board = Self { program: program.to_owned(), dir, counting: false, running: None, runs: 0 };
-        board.flash_record(record)?;
+        board.set_flash(flash)?;
         Ok(board)
     }
 
@@ -118,22 +151,14 @@ impl Board {
     /// QEMU cannot be started.
     pub fn switch_on(&mut self) -> anyhow::Result<()> {
         self.runs += 1;
-        let mut qemu = Command::new("qemu-system-xtensa");
-        qemu.args(["-M", "kc705-nommu", "-cpu", "lx106", "-display", "none", "-monitor", "none"])
-            .args(["-serial", "stdio", "-semihosting", "-nic", "user,id=net,model=open_eth"])
-            .args(["-object", &format!("filter-dump,id=wire,netdev=net,file=wire{}.pcap", self.runs)])
-            .arg("-kernel")
-            .arg(&self.program);
+        let mut qemu = qemu(&self.program, self.dir.path());
+        qemu.args(["-serial", "stdio", "-nic", "user,id=net,model=open_eth", "-object"])
+            .arg(format!("filter-dump,id=wire,netdev=net,file=wire{}.pcap", self.runs));
         if self.counting {
             qemu.args(["-icount", "shift=3,sleep=on"]);
         }
-        let mut process = qemu
-            .current_dir(self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("start qemu-system-xtensa")?;
+        let mut process =
+            qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start qemu-system-xtensa")?;
         let input = process.stdin.take().context("no console")?;
         let output = BufReader::new(process.stdout.take().context("no console")?).lines();
         self.running = Some(Running { process, input, output, heard: Vec::new() });

@@ -1,13 +1,15 @@
 //! Assembles what is written in assembly and hands it and the linker script to the linker.
 
 use std::process::Command;
-use std::{env, path::PathBuf};
+use std::env;
+use std::path::{Path, PathBuf};
 
 fn main() {
     let own = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
-    for (source, object) in [("src/start.S", "start.o"), ("../runtime/multiply.S", "multiply.o")] {
-        let object = out.join(object);
+    for source in ["src/start.S", "../runtime/multiply.S", "../runtime/field.S", "../runtime/copy.S"] {
+        let name = Path::new(source).file_name().expect("a file");
+        let object = out.join(name).with_extension("o");
         let assembled = Command::new("xtensa-lx106-elf-gcc")
             .args(["-c", "-mtext-section-literals", "-mlongcalls", source, "-o"])
             .arg(&object)

@@ -53,11 +53,12 @@ fn built() -> PathBuf {
 pub(crate) fn firmware(energy: Option<u32>) -> anyhow::Result<()> {
     build()?;
     let folder = built();
-    for program in ["thermostat", "plain", "arithmetic"] {
+    for program in ["thermostat", "duty", "plain", "arithmetic"] {
         instructions(&folder.join(program))?;
     }
     archive()?;
     image(&folder.join("thermostat"), &folder.join("thermostat.bin"))?;
+    sketch()?;
     let measured = folder.join("measured");
     // What an earlier run measured says nothing about this one.
     if measured.exists() {
@@ -68,6 +69,7 @@ pub(crate) fn firmware(energy: Option<u32>) -> anyhow::Result<()> {
 }
 
 fn build() -> anyhow::Result<()> {
+    patch()?;
     let programs: &[&str] = &["--package", "board", "--features", "arithmetic", "--bins"];
     for what in [programs, &["--package", "oauthing"]] {
         Run::new(COMPILER, &[&["build", "--release", "--locked"], what].concat())
@@ -79,6 +81,54 @@ fn build() -> anyhow::Result<()> {
             .without("CARGO")
             .without("RUSTC")
             .go()?;
+    }
+    Ok(())
+}
+
+/// The crate that the firmware has with changes of its own, and where the firmware's workspace expects it.
+const PATCHED: (&str, &str, &str) = ("p256", "0.13.2", "target/patched/p256");
+
+/// Makes that crate: the published source, which cargo has fetched and checked for `device-link`, and our patch.
+fn patch() -> anyhow::Result<()> {
+    let (name, version, place) = PATCHED;
+    let metadata = Run::new(cargo(), &["metadata", "--locked", "--format-version", "1"]).output()?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let manifest = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == name && package["version"] == version)
+        .and_then(|package| package["manifest_path"].as_str())
+        .with_context(|| format!("device-link does not use {name} {version} any more"))?;
+    let published = Path::new(manifest).parent().context("a manifest without a folder")?;
+    let changes = root().join(WORKSPACE).join(format!("patches/{name}-{version}.patch"));
+    // Made anew only if something is new, so that nothing is compiled again for nothing.
+    let place = root().join(place);
+    let stamp = place.join("changes.patch");
+    let wanted = fs::read(&changes).with_context(|| format!("read {}", changes.display()))?;
+    if fs::read(&stamp).is_ok_and(|applied| applied == wanted) {
+        return Ok(());
+    }
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    copy(published, &place)?;
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("the workspace's path is no UTF-8");
+    let arguments = ["--strip=1", "--quiet", "--fuzz=0", "-d", &text(&place)?, "-i", &text(&changes)?];
+    Run::new("patch", &arguments).go()?;
+    Ok(fs::write(stamp, wanted)?)
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
     }
     Ok(())
 }
@@ -169,24 +219,79 @@ fn archive() -> anyhow::Result<()> {
     .go()
 }
 
-/// A flash image of the firmware, as the chip's boot loader takes it.
-fn image(program: &Path, image: &Path) -> anyhow::Result<()> {
+/// The example for the Arduino core: it compiles as C++ for the chip, against the declarations of the core that it uses, and
+/// calls what the library has.
+fn sketch() -> anyhow::Result<()> {
+    let object = built().join("thermostat-sketch.o");
+    let object = object.to_str().context("the workspace's path is no UTF-8")?;
+    let example = "capi/example/Thermostat/Thermostat.ino";
+    let flags = [
+        "-c",
+        "-x",
+        "c++",
+        "-std=gnu++17",
+        "-Os",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fno-exceptions",
+        "-fno-rtti",
+    ];
+    let places = [
+        "-mlongcalls",
+        "--specs=/usr/lib/xtensa-lx106-elf/picolibc.specs",
+        "-Icapi/include",
+        "-Icapi/tests/arduino",
+    ];
+    let core = ["-include", "Arduino.h", example, "-o", object];
+    Run::new("xtensa-lx106-elf-g++", &[&flags[..], &places, &core].concat()).dir(WORKSPACE).go()?;
+    let symbols = Run::new("xtensa-lx106-elf-nm", &[object]).output()?;
+    for called in ["oauthing_run", "oauthing_blink"] {
+        let calls = symbols.lines().any(|line| line.trim() == format!("U {called}"));
+        ensure!(calls, "the example does not call {called}: {symbols}");
+    }
+    Ok(())
+}
+
+/// A flash image of the firmware, as the chip's boot loader takes it: what is loaded into memory, and what is run from flash. Both paths
+/// begin with `image`.
+///
+/// # Errors
+/// esptool cannot be had, or does not find its own image valid.
+pub(crate) fn image(program: &Path, image: &Path) -> anyhow::Result<[PathBuf; 2]> {
     let python = tools::python_with("esptool", ESPTOOL, "esptool")?;
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("the workspace's path is no UTF-8");
-    let (program, image) = (text(program)?, text(image)?);
+    let absolute = |path: &Path| -> anyhow::Result<String> {
+        let path = std::path::absolute(path)?;
+        path.to_str().map(str::to_owned).context("a path that is no UTF-8")
+    };
+    let (program, image) = (absolute(program)?, absolute(image)?);
     let tool = ["-m", "esptool", "--chip", "esp8266"];
     Run::new(
         &python,
         &[&tool[..], &["elf2image", "--version", "1", "-o", &format!("{image}-"), &program]].concat(),
     )
     .output()?;
-    let said = Run::new(&python, &[&tool[..], &["image_info", &format!("{image}-0x00000.bin")]].concat())
-        .output()?;
-    ensure!(said.contains("(valid)"), "esptool does not find its own image valid: {said}");
-    Ok(())
+    let parts = ["0x00000", "0x10010"].map(|at| format!("{image}-{at}.bin"));
+    let said = Run::new(&python, &[&tool[..], &["image_info", &parts[0]]].concat()).output()?;
+    ensure!(
+        said.contains("Checksum") && said.contains("(valid)"),
+        "esptool does not find its own image valid: {said}"
+    );
+    // What is run from flash has no checksum: it has to be the program's section, byte for byte.
+    let section = format!("{image}-irom");
+    let copy = ["-O", "binary", "--only-section=.irom.text", &program, &section];
+    Run::new("xtensa-lx106-elf-objcopy", &copy).go()?;
+    let (wanted, written) = (fs::read(&section)?, fs::read(&parts[1])?);
+    fs::remove_file(&section)?;
+    ensure!(
+        !wanted.is_empty() && written.starts_with(&wanted) && written.len() < wanted.len() + 16,
+        "{} is not the program",
+        parts[1]
+    );
+    Ok(parts.map(PathBuf::from))
 }
 
-/// Compares the arithmetic, then plays everything that `e2e/tests/firmware` says.
+/// Plays everything that `e2e/tests/firmware` says.
 fn play(folder: &Path, measured: &Path, energy: Option<u32>) -> anyhow::Result<()> {
     Run::new(cargo(), &["build", "--locked", "--quiet", "--workspace", "--bin", "pcm"]).go()?;
     let mut arguments = vec![
@@ -202,12 +307,9 @@ fn play(folder: &Path, measured: &Path, energy: Option<u32>) -> anyhow::Result<(
     if energy.is_some() {
         arguments.push("--include-ignored");
     }
-    Run::new(cargo(), &["test", "--locked", "--workspace", "--test", "arithmetic"])
-        .env("OAUTHING_FIRMWARE", folder)
-        .env("OAUTHING_ALL", "1")
-        .go()?;
     Run::new(cargo(), &arguments)
         .env("OAUTHING_FIRMWARE", folder)
+        .env("OAUTHING_XTASK", std::env::current_exe().context("the path of this program")?)
         .env("OAUTHING_MEASURED", measured)
         .env("OAUTHING_ENERGY_RUNS", energy.unwrap_or(1).to_string())
         .env("OAUTHING_ALL", "1")

@@ -1,7 +1,8 @@
 //! `cargo xtask flash-image`: from a registration's answer to what is flashed and what is printed.
 //!
 //! The credentials are one record in the first of two sectors, as the device will read and rewrite it; the second is erased.
-//! They go to the place that the firmware's board module reads (docs/device.md), beside the firmware, never into it.
+//! They go to the place that the firmware's board module reads (docs/device.md), beside the firmware, never into it. The firmware's own
+//! image is esptool's work (`crate::firmware::image`).
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,11 +22,19 @@ const SECTOR: usize = 4096;
 /// Longest address that a label holds.
 const MAX_URU: usize = 256;
 
-/// A registration's answer as an image and a label.
+/// Where the sketch and the firmware look for the credentials on a module with 4 MB.
+const CREDENTIALS_AT: &str = "0x3F9000";
+
+/// A registration's answer as an image and a label; with `firmware` (an ELF file), that program's image too.
 ///
 /// # Errors
-/// The answer is none, or a file cannot be read or written; no secret is shown.
-pub(crate) fn flash_image(answer: &Path, out: &Path, label: Option<&Path>) -> anyhow::Result<()> {
+/// The answer is none, a file cannot be read or written, or esptool makes no image; no secret is shown.
+pub(crate) fn flash_image(
+    answer: &Path,
+    out: &Path,
+    label: Option<&Path>,
+    firmware: Option<&Path>,
+) -> anyhow::Result<()> {
     let mut text = Vec::new();
     if answer == Path::new("-") {
         std::io::stdin().read_to_end(&mut text)?;
@@ -42,10 +51,12 @@ pub(crate) fn flash_image(answer: &Path, out: &Path, label: Option<&Path>) -> an
         let drawn = code.render::<svg::Color<'_>>().min_dimensions(240, 240).build();
         fs::write(label, drawn).with_context(|| format!("write {}", label.display()))?;
     }
-    eprintln!(
-        "{}: two sectors, to be flashed where the firmware looks for them (docs/device.md)",
-        out.display()
-    );
+    let mut command = String::from("esptool.py write_flash");
+    if let Some(program) = firmware {
+        let [memory, flash] = crate::firmware::image(program, &program.with_extension("bin"))?;
+        command += &format!(" 0x00000 {} 0x10010 {}", memory.display(), flash.display());
+    }
+    eprintln!("{command} {CREDENTIALS_AT} {}", out.display());
     Ok(())
 }
 

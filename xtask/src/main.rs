@@ -80,6 +80,9 @@ enum Chore {
         /// The label as SVG, for a printer.
         #[arg(long)]
         label: Option<PathBuf>,
+        /// The firmware (an ELF file): its image is made beside it, by esptool.
+        #[arg(long, value_name = "ELF")]
+        firmware: Option<PathBuf>,
     },
     /// Builds the images of the Compose deployment.
     Images,
@@ -100,8 +103,8 @@ fn main() -> ExitCode {
         Chore::Loadtest => suites::loadtest().map(|()| true),
         Chore::Soak { minutes, seed } => suites::soak(minutes, seed).map(|()| true),
         Chore::Firmware { energy } => firmware::firmware(energy).map(|()| true),
-        Chore::FlashImage { answer, out, label } => {
-            flash::flash_image(&answer, &out, label.as_deref()).map(|()| true)
+        Chore::FlashImage { answer, out, label, firmware } => {
+            flash::flash_image(&answer, &out, label.as_deref(), firmware.as_deref()).map(|()| true)
         }
         Chore::Images => stack::build("oauthing").map(|()| true),
         Chore::Docs => suites::docs().map(|()| true),

@@ -67,6 +67,7 @@ impl Tool {
             Tool::Mosquitto => on_path("mosquitto") || PathBuf::from("/usr/sbin/mosquitto").exists(),
             Tool::Lx106 => {
                 on_path("xtensa-lx106-elf-gcc")
+                    && on_path("patch")
                     && on_path("qemu-system-xtensa")
                     && PathBuf::from("/usr/lib/xtensa-lx106-elf/picolibc.specs").exists()
                     && Command::new("/usr/bin/rustc")
@@ -101,7 +102,7 @@ impl Tool {
             Tool::Openssl => "openssl",
             Tool::Mosquitto => "mosquitto",
             Tool::Lx106 => {
-                "rustc-web cargo-web rust-web-src gcc-xtensa-lx106 binutils-xtensa-lx106 picolibc-xtensa-lx106-elf \
+                "patch rustc-web cargo-web rust-web-src gcc-xtensa-lx106 binutils-xtensa-lx106 picolibc-xtensa-lx106-elf \
                  qemu-system-misc qemu-system-data"
             }
             Tool::CargoDeny => "cargo install --locked cargo-deny",

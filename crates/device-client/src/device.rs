@@ -31,6 +31,12 @@ const ASK_AFTER: u8 = 4;
 /// After this time another try is made to use the renewed secret, if the first one failed.
 const PROVE_AGAIN: Millis = 600_000;
 
+/// A clock that goes back by less than this stands still for so long.
+const JITTERY: Millis = 1_000;
+
+/// No clock gets there; what is added to it still fits.
+const LATEST: Millis = Millis::MAX / 2;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Didp,
@@ -172,8 +178,12 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
 
     /// What to do now. Call it again after each action and after each input, and when the time of a [`Action::Wait`] has come.
     pub fn poll(&mut self, now: Millis, random: &mut Random<'_>) -> Action<'_> {
-        // A clock that goes back must not make a deadline unreachable.
-        self.now = self.now.max(now);
+        let now = now.min(LATEST);
+        if now >= self.now {
+            self.now = now;
+        } else if self.now - now > JITTERY {
+            self.clock_lied(now);
+        }
         if !self.started {
             self.started = true;
             self.schedule_after_restart(random);

@@ -7,9 +7,10 @@ use core::net::IpAddr;
 
 use der::asn1::AnyRef;
 use der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
-use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
+
+use crate::signature;
 
 /// `AlgorithmIdentifier` of ecdsa-with-SHA256 (RFC 5758 §3.2).
 const ECDSA_SHA256: [u8; 12] = [0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -121,7 +122,7 @@ impl<'a> Certificate<'a> {
             return false;
         }
         match (authority.key(), Signature::from_der(self.signature)) {
-            (Ok(key), Ok(signature)) => key.verify(self.signed, &signature).is_ok(),
+            (Ok(key), Ok(signature)) => signature::holds(&key, self.signed, &signature),
             _ => false,
         }
     }

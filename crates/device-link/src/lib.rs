@@ -5,6 +5,7 @@
 mod board;
 pub mod certificate;
 mod run;
+pub mod signature;
 mod tls;
 pub mod trust;
 mod wire;

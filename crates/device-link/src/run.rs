@@ -76,13 +76,14 @@ pub fn run<B: Board, const RX: usize, const TX: usize>(
     let mut connection: Option<Connection<'_, '_, '_, B>> = None;
     let mut told = Told { status: None, keeps: false };
     loop {
-        told.tell(device, board);
         let now = board.borrow_mut().now();
         match device.poll(now, random) {
             Action::Connect(server) => {
                 // The record belongs to the device, which is busy being asked.
                 let server = server.clone();
                 connection = None;
+                // Dialing and shaking hands take seconds.
+                told.tell(device, board);
                 match link.open(&server, records) {
                     Ok(opened) => {
                         connection = Some(opened);
@@ -115,7 +116,6 @@ pub fn run<B: Board, const RX: usize, const TX: usize>(
                         continue;
                     }
                 }
-                // What came last may have changed it: that is told before waiting for more.
                 told.tell(device, board);
                 let listen = connection.as_ref().is_some_and(|open| !open.is_full());
                 let mut guard = board.borrow_mut();

@@ -9,11 +9,11 @@ use embedded_tls::blocking::{
     Aes128GcmSha256, CertificateEntryRef, CertificateRef, CertificateVerifyRef, TlsVerifier,
 };
 use embedded_tls::{SignatureScheme, TlsError};
-use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::certificate::Certificate;
+use crate::signature;
 
 /// What a server's signature covers before the transcript's hash (RFC 8446 §4.4.3).
 const CONTEXT: &[u8; 34] = b"TLS 1.3, server CertificateVerify\0";
@@ -147,7 +147,7 @@ impl TlsVerifier<Aes128GcmSha256> for Trust<'_> {
         message[64 + CONTEXT.len()..].copy_from_slice(&transcript.finalize());
         let signed = proof.signature_scheme == SignatureScheme::EcdsaSecp256r1Sha256
             && Signature::from_der(proof.signature)
-                .is_ok_and(|signature| key.verify(&message, &signature).is_ok());
+                .is_ok_and(|signature| signature::holds(&key, &message, &signature));
         if !signed {
             return Err(TlsError::InvalidSignature);
         }

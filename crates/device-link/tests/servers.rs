@@ -14,6 +14,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 /// A board that is this machine.
 struct Host {
@@ -130,10 +131,12 @@ fn serve_pieces(identity: Identity, fragment: usize) -> (u16, JoinHandle<Vec<u8>
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
+    // Not `with_single_cert`, which wants at least one certificate.
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let identity = SingleCertAndKey::from(CertifiedKey::new(identity.chain, key));
     let mut config = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_no_client_auth()
-        .with_single_cert(identity.chain, key)
-        .unwrap();
+        .with_cert_resolver(Arc::new(identity));
     config.max_fragment_size = Some(fragment);
     let config = Arc::new(config);
     let task = std::thread::spawn(move || {
@@ -264,6 +267,14 @@ fn a_certificate_that_was_found_good_is_remembered_as_long_as_its_authority_is_p
         Err(Closed::Untrusted),
         "another authority is pinned now"
     );
+}
+
+#[test]
+fn a_server_that_sends_an_empty_list_of_certificates_is_not_trusted() {
+    let ours = authority();
+    let mut identity = leaf(&ours, "didp.example");
+    identity.chain.clear();
+    assert_eq!(once(identity, &ours.der), Err(Closed::Untrusted));
 }
 
 #[test]

@@ -142,3 +142,19 @@ pub fn change(random: &mut Random, out: &mut Vec<u8>) {
         _ => out.insert(at, random.byte()),
     }
 }
+
+/// Writes a script for [`crate::device`] into `out`: mostly honest servers at first, so that a life begins.
+pub fn script(random: &mut Random, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[random.byte(), random.byte()]);
+    if !random.one_in(4) {
+        // A press, which honest servers turn into an ownership.
+        out.extend_from_slice(&[6, 0]);
+    }
+    for _ in 0..random.below(40) {
+        out.push(random.one_of(&[0, 1, 1, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 11, 12]));
+        for _ in 0..random.below(8) {
+            out.push(random.byte());
+        }
+    }
+}

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use mqtt_fuzz::random::Random;
-use oauth_fuzz::generate;
 use oauth_fuzz::targets::{TARGETS, Target};
 
 #[derive(Parser)]
-#[command(about = "Fuzzes the parsers of forms, JSON and device requests, deterministically")]
+#[command(about = "Fuzzes the parsers of forms, JSON and device requests, and a device, deterministically")]
 struct Arguments {
     /// Stop each target after so many seconds; 30 if no number of inputs is given.
     #[arg(long)]
@@ -47,7 +46,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn fuzz(
-    (name, target): Target,
+    Target { name, write, hold }: Target,
     mut random: Random,
     limit: Option<Duration>,
     inputs: u64,
@@ -57,8 +56,8 @@ fn fuzz(
     let mut done = 0_u64;
     while done < inputs && limit.is_none_or(|limit| began.elapsed() < limit) {
         for _ in 0..TURN.min(inputs - done) {
-            generate::input(&mut random, &mut input);
-            if catch_unwind(|| target(&input)).is_err() {
+            write(&mut random, &mut input);
+            if catch_unwind(|| hold(&input)).is_err() {
                 return Err(keep(name, &input));
             }
             done += 1;

@@ -2,17 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use mqtt_fuzz::random::Random;
 use oauth_wire::{
     AuthorizationRequest, DEVICE_CODE, DeviceRequest, Form, FormError, Metadata, OAuthErrorCode,
     RequestTopic, basic,
 };
 use serde::de::IgnoredAny;
 
-/// A target by its name.
-pub type Target = (&'static str, fn(&[u8]));
+use crate::device::device;
+use crate::generate;
+
+/// A target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Writes an input that is nearly right.
+    pub write: fn(&mut Random, &mut Vec<u8>),
+    /// Takes any input, and panics if something is not as promised.
+    pub hold: fn(&[u8]),
+}
 
 /// All targets.
-pub const TARGETS: [Target; 3] = [("form", form), ("json", json), ("mqtt_request", mqtt_request)];
+pub const TARGETS: [Target; 4] = [
+    Target { name: "form", write: generate::input, hold: form },
+    Target { name: "json", write: generate::input, hold: json },
+    Target { name: "mqtt_request", write: generate::input, hold: mqtt_request },
+    Target { name: "device", write: generate::script, hold: device },
+];
 
 /// Forms (RFC 6749 appendix B) and HTTP Basic (§2.3.1).
 ///

@@ -1,6 +1,7 @@
 //! The fuzzing does what it says: its inputs get beyond the first check, and the same seed is the same run.
 
 use mqtt_fuzz::random::Random;
+use oauth_fuzz::device::{Seen, play};
 use oauth_fuzz::generate;
 use oauth_fuzz::targets::TARGETS;
 use oauth_wire::{DeviceRequest, Form, Metadata, RequestTopic};
@@ -34,10 +35,31 @@ fn some_inputs_are_accepted_and_most_are_not() {
 #[test]
 fn the_targets_hold_for_some_thousand_inputs() {
     for input in inputs(3, 6_000) {
-        for (_, target) in TARGETS {
-            target(&input);
+        for target in TARGETS {
+            (target.hold)(&input);
         }
     }
+}
+
+#[test]
+fn a_device_lives_through_its_scripts() {
+    let mut random = Random::new(3);
+    let mut script = Vec::new();
+    let mut all = Seen::default();
+    for _ in 0..1_000 {
+        generate::script(&mut random, &mut script);
+        let seen = play(&script);
+        all.stored += seen.stored;
+        all.restarts += seen.restarts;
+        all.torn += seen.torn;
+        all.tokens += seen.tokens;
+        all.logins += seen.logins;
+    }
+    println!("{all:?}");
+    for (what, count) in [("restarts", all.restarts), ("torn writes", all.torn), ("logins", all.logins)] {
+        assert!(count > 100, "{count} {what}");
+    }
+    assert!(all.stored > 4_000 && all.tokens > 1_000, "{all:?}");
 }
 
 #[test]

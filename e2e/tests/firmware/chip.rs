@@ -1,45 +1,10 @@
 //! The chip's own: the C interface, memory that was flashed wrongly.
 
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use e2e::emulator::{self, Board};
 use testkit::stack::Stack;
-use tokio::process::Command;
 
 use crate::program;
-
-/// How long a program may run that talks to nobody.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Runs a program to its end with its serial line connected so, and gives its exit code and what it wrote.
-async fn run(program: &Path, folder: &Path, serial: &str) -> anyhow::Result<(i32, String)> {
-    let qemu = Command::new("qemu-system-xtensa")
-        .args([
-            "-M",
-            "kc705-nommu",
-            "-cpu",
-            "lx106",
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-semihosting",
-            "-nic",
-            "none",
-        ])
-        .args(["-serial", serial, "-kernel"])
-        .arg(program)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(PATIENCE, qemu).await.context("the program does not end")??;
-    let code = output.status.code().context("QEMU was killed")?;
-    Ok((code, String::from_utf8(output.stdout)?))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_in_c_reaches_the_claim_window() -> anyhow::Result<()> {
@@ -50,7 +15,7 @@ async fn a_shell_in_c_reaches_the_claim_window() -> anyhow::Result<()> {
     std::fs::write(dir.path().join("registration.json"), serde_json::to_vec(&device)?)?;
     std::fs::write(dir.path().join("flash.bin"), [0xff; 8192])?;
     let serial = format!("tcp:127.0.0.1:{}", device.mqtt.port);
-    let (code, said) = run(&program, dir.path(), &serial).await?;
+    let (code, said) = emulator::run(&program, dir.path(), &serial).await?;
     ensure!(code == 0, "ended with {code}: {said}");
     ensure!(said.lines().any(|line| line.starts_with("code ")), "{said}");
     stack.stop().await

@@ -122,9 +122,12 @@ async fn the_life_of_a_device() -> anyhow::Result<()> {
     stack.stop().await
 }
 
-/// What `docs/device.md` says of memory was measured so. It takes its time: a quarter of an hour.
+/// Seconds that the paper lets its device run for.
+const QUARTER_OF_AN_HOUR: u64 = 15 * 60;
+
+/// What `docs/device.md` says of memory was measured so. The board's clock is put forward second by second, and each second has its
+/// reading and its acknowledgement, some a ping: what is left out is the sleep between them.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a quarter of an hour"]
 async fn a_quarter_of_an_hour_of_readings_with_a_renewal() -> anyhow::Result<()> {
     let Some(program) = program("thermostat") else { return Ok(()) };
     let stack = Stack::start().await?;
@@ -134,16 +137,24 @@ async fn a_quarter_of_an_hour_of_readings_with_a_renewal() -> anyhow::Result<()>
     board.switch_on()?;
     board.hear("phase ready").await?;
     claim(&mut board, &ann, &device.user_registration_uri, "Kitchen").await?;
-    board.say("every 1000").await?;
-    tokio::time::sleep(Duration::from_secs(450)).await;
-    stack.clock.advance(DAY * 20 / 24);
-    board.say(&format!("clock {}", DAY * 20 / 24 * 1000)).await?;
-    board.hear("phase renewing").await?;
-    board.hear("phase running").await?;
-    tokio::time::sleep(Duration::from_secs(450)).await;
+    let before = board.counters().await?;
+    for second in 0..QUARTER_OF_AN_HOUR {
+        board.say("clock 1000").await?;
+        board.hear("clock").await?;
+        board.say(&format!("keep temperature {}", second % 40)).await?;
+        board.hear("delivered").await?;
+        if second == QUARTER_OF_AN_HOUR / 2 {
+            stack.clock.advance(DAY * 20 / 24);
+            board.say(&format!("clock {}", DAY * 20 / 24 * 1000)).await?;
+            board.hear("phase renewing").await?;
+            board.hear("phase running").await?;
+        }
+    }
     let counters = board.counters().await?;
+    let passed = (counters.ms - before.ms) / 1000 - DAY as u64 * 20 / 24;
+    ensure!(passed >= QUARTER_OF_AN_HOUR, "only {passed} s have passed");
+    let sessions = board.heard().iter().filter(|line| line.starts_with("phase running")).count();
+    ensure!(sessions == 2, "not one renewal and nothing else: {:?}", board.heard());
     measured("untouched", counters.untouched)?;
-    let phases = board.heard().iter().filter(|line| line.starts_with("phase")).count();
-    eprintln!("after {} ms: {} bytes never used, {phases} changes of phase", counters.ms, counters.untouched);
     stack.stop().await
 }

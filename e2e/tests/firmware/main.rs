@@ -2,8 +2,10 @@
 //!
 //! `cargo xtask firmware` builds the firmware and runs this; without it there is nothing to run.
 
+mod arithmetic;
 mod chip;
 mod energy;
+mod flash;
 mod life;
 mod refusals;
 

@@ -26,6 +26,21 @@ use crate::net::Net;
 /// The channel of the readings that the board makes by itself.
 const READING: &str = "temperature";
 
+/// How long a board that woke for one reading stays awake without success.
+const AWAKE: Millis = 60_000;
+
+/// How far a board is that woke for one reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// It did not: it is always awake.
+    None,
+    /// Still awake, at the latest until then.
+    Awake { by: Millis },
+    /// The reading is on its way.
+    Sent { by: Millis },
+    Done,
+}
+
 /// The board.
 pub struct Emulated {
     clock: Clock,
@@ -41,6 +56,8 @@ pub struct Emulated {
     reading: [u8; 4],
     sent: u32,
     wakes: u32,
+    duty: Duty,
+    running: bool,
 }
 
 /// Why a wait ended.
@@ -50,6 +67,7 @@ enum Woken {
     Typed,
     Reading,
     Pressed(Press),
+    Done,
 }
 
 impl Emulated {
@@ -77,6 +95,8 @@ impl Emulated {
             reading: *b"20.0",
             sent: 0,
             wakes: 0,
+            duty: Duty::None,
+            running: false,
         }
     }
 
@@ -89,6 +109,31 @@ impl Emulated {
     pub fn read_every(&mut self, ms: Millis) {
         self.every = ms;
         self.next_reading = self.clock.now() + ms;
+    }
+
+    /// Says one reading as soon as there is a session, and wants to stop when it is acknowledged.
+    pub fn wake_for_a_reading(&mut self) {
+        self.duty = Duty::Awake { by: self.clock.now() + AWAKE };
+    }
+
+    /// What a board that woke for one reading does now, if anything.
+    fn on_duty(&mut self, now: Millis) -> Option<Woken> {
+        match self.duty {
+            Duty::None => None,
+            Duty::Awake { by } if self.running => {
+                self.duty = Duty::Sent { by };
+                Some(Woken::Reading)
+            }
+            Duty::Awake { by } | Duty::Sent { by } => (now >= by).then_some(Woken::Done),
+            Duty::Done => Some(Woken::Done),
+        }
+    }
+
+    fn duty_ends(&self) -> Option<Millis> {
+        match self.duty {
+            Duty::Awake { by } | Duty::Sent { by } => Some(by),
+            Duty::None | Duty::Done => None,
+        }
     }
 
     /// Says what was counted since the start.
@@ -127,12 +172,15 @@ impl Emulated {
             if self.every > 0 && now >= self.next_reading {
                 return Woken::Reading;
             }
+            if let Some(woken) = self.on_duty(now) {
+                return woken;
+            }
             if until.is_some_and(|until| now >= until) {
                 return Woken::Time;
             }
             let reading = (self.every > 0).then_some(self.next_reading);
-            let wake =
-                [until, reading, self.net.deadline(now), self.button.deadline()].into_iter().flatten().min();
+            let wake = [until, reading, self.net.deadline(now), self.button.deadline(), self.duty_ends()];
+            let wake = wake.into_iter().flatten().min();
             self.clock.sleep(wake);
             self.wakes = self.wakes.wrapping_add(1);
         }
@@ -148,7 +196,7 @@ impl Emulated {
             channel: READING,
             payload: &self.reading,
             retain: false,
-            at_least_once: false,
+            at_least_once: matches!(self.duty, Duty::Sent { .. }),
         })
     }
 
@@ -239,6 +287,7 @@ impl Board for Emulated {
             Woken::Pressed(Press::Short) => Event::Input(Input::Press),
             Woken::Pressed(Press::Long) => Event::Input(Input::LongPress),
             Woken::Reading => self.take_reading(),
+            Woken::Done => Event::Input(Input::Stop),
             Woken::Typed if self.obey() => Event::Time,
             Woken::Typed => self.input(),
         }
@@ -264,11 +313,15 @@ impl Board for Emulated {
     }
 
     fn show(&mut self, status: &Status) {
+        self.running = status.phase == Phase::Running;
         let code = status.user_code.as_ref().map_or("-", |code| code.as_str());
         console::line(&["phase ", phase(status.phase), " ", status.notice.map_or("-", notice), " ", code]);
     }
 
     fn delivered(&mut self) {
+        if matches!(self.duty, Duty::Sent { .. }) {
+            self.duty = Duty::Done;
+        }
         console::line(&["delivered"]);
     }
 

@@ -11,3 +11,4 @@ pub mod emulated;
 pub mod flash;
 pub mod machine;
 pub mod net;
+pub mod product;

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Device, Goal, Link, Notice, PRESS_KEPT, Random, Step, Store, Window, jitter};
+use super::{Device, Goal, LATEST, Link, Notice, PRESS_KEPT, Random, Step, Store, Window, jitter};
 use crate::Millis;
 use crate::oauth::{self, Answer, Claim, Refusal, Request, Tokens};
 use crate::record::{Code, Grant, Ownership};
@@ -19,7 +19,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     /// The button was pressed: opens a claim window, as soon as the DIdP can be told; one that is open already is opened anew.
     /// Without effect while the device is owned.
     pub fn press(&mut self, now: Millis) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(LATEST));
         // An open window is opened anew: somebody may have gone away with the old one half-way.
         if self.goal() != Goal::Wait || self.window.as_ref().is_some_and(|window| !window.open) {
             return;
@@ -33,7 +33,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
 
     /// The button was held: gives up ownership. The tokens are forgotten at once; the DIdP is told until it acknowledges.
     pub fn long_press(&mut self, now: Millis) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(LATEST));
         self.change(Ownership::ResetPending);
         self.retry_at = self.now;
         self.pressed_until = None;
@@ -62,6 +62,25 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             let left = Millis::from(grant.expires_in) * 1000;
             self.token.valid_until = self.now + left;
             self.token.renew_at = self.now + jitter(left, random) * 2 / 3;
+        }
+    }
+
+    /// The clock went back, so that no deadline means anything any more: begin again at `now` with what is in the record, as
+    /// after a restart, and without waiting for what was to be waited for.
+    pub(super) fn clock_lied(&mut self, now: Millis) {
+        self.now = now;
+        self.started = false;
+        (self.retry_at, self.prove_at) = (now, now);
+        self.pressed_until = self.pressed_until.map(|_| now + PRESS_KEPT);
+        self.window = None;
+        self.failures = 0;
+        if let Store::Due(_) = self.store {
+            self.store = Store::Due(now);
+        }
+        if self.link != Link::Down {
+            self.session.forget();
+            self.awaiting = None;
+            self.link = Link::Closing;
         }
     }
 

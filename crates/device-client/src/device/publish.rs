@@ -104,10 +104,17 @@ fn topic(channel: &str) -> Result<Text<{ MAX_CHANNEL + 2 }>, PublishError> {
     }
 }
 
-/// One to four levels of ASCII letters, digits, `-` and `_`, [`MAX_CHANNEL`] bytes at most.
+/// One to four levels of ASCII letters, digits, `-` and `_`, [`MAX_CHANNEL`] bytes at most. Asked for each reading, so it looks at
+/// each byte once.
 pub(super) fn is_channel(name: &str) -> bool {
-    let plain = |level: &str| {
-        !level.is_empty() && level.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= MAX_CHANNEL && name.split('/').count() <= 4 && name.split('/').all(plain)
+    let (mut levels, mut empty) = (1, true);
+    for byte in name.bytes() {
+        match byte {
+            b'/' if empty => return false,
+            b'/' => (levels, empty) = (levels + 1, true),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => empty = false,
+            _ => return false,
+        }
+    }
+    name.len() <= MAX_CHANNEL && levels <= 4 && !empty
 }

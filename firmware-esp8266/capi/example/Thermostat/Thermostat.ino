@@ -5,7 +5,6 @@
 
 #include <ArduinoOTA.h>
 #include <ESP8266WiFi.h>
-#include <flash_hal.h>
 #include <oauthing.h>
 #include <user_interface.h>
 

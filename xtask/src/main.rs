@@ -41,7 +41,7 @@ enum Chore {
         #[arg(long)]
         list: bool,
     },
-    /// Codec and broker against bytes that nobody meant: so many seconds, or so many packets.
+    /// Codec, broker, parsers and a device against bytes that nobody meant: so many seconds, or so many packets.
     Fuzz {
         /// Seconds; 30 if nothing else is said.
         #[arg(long)]

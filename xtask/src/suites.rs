@@ -41,7 +41,7 @@ const SUITES: [Suite; 16] = [
     Suite { name: "doctests", what: "examples in the documentation", needs: &[], run: doctests },
     Suite {
         name: "fuzz",
-        what: "codec, broker and the DIdP's parsers against chance, for 30 seconds each",
+        what: "codec, broker, the DIdP's parsers and a device against chance, for 30 seconds each",
         needs: &[],
         run: fuzz_shortly,
     },

@@ -3,7 +3,8 @@
 //! ```text
 //! in   down | up                    the button
 //!      publish CHANNEL PAYLOAD      a reading, at most once       keep CHANNEL PAYLOAD   at least once
-//!      report JSON                  the shadow                    every MS               a reading of its own so often; 0 ends it
+//!      report JSON                  the shadow                    every MS [COUNT]       a reading of its own so often; 0 ends it;
+//!                                                                                     after so many: counters
 //!      clock MS                     time passes                   stat                   counters
 //!      stop                         hang up and end
 //! out  phase NAME NOTICE CODE       a new status; `-` for none
@@ -53,6 +54,8 @@ pub struct Emulated {
     every: Millis,
     next_reading: Millis,
     readings: u32,
+    /// Readings that are still to be made.
+    left: u32,
     reading: [u8; 4],
     sent: u32,
     wakes: u32,
@@ -92,6 +95,7 @@ impl Emulated {
             every: 0,
             next_reading: 0,
             readings: 0,
+            left: 0,
             reading: *b"20.0",
             sent: 0,
             wakes: 0,
@@ -105,9 +109,10 @@ impl Emulated {
         self.slots.load().ok().flatten()
     }
 
-    /// Makes a reading of its own so often.
-    pub fn read_every(&mut self, ms: Millis) {
+    /// Makes a reading of its own so often; after `count` of them it says the counters instead.
+    pub fn read_every(&mut self, ms: Millis, count: Option<u32>) {
         self.every = ms;
+        self.left = count.unwrap_or(u32::MAX);
         self.next_reading = self.clock.now() + ms;
     }
 
@@ -138,9 +143,9 @@ impl Emulated {
 
     /// Says what was counted since the start.
     pub fn tell_counters(&mut self) {
-        let (untouched, stack) = machine::untouched();
         let now = self.clock.now();
         let busy = self.clock.busy();
+        let (untouched, stack) = machine::untouched();
         console::line(&[
             "stat ms=",
             Number::new(now).as_str(),
@@ -155,6 +160,7 @@ impl Emulated {
             " stack=",
             Number::new(stack as u64).as_str(),
         ]);
+        self.clock.leave_out(busy);
     }
 
     fn sleep(&mut self, until: Option<Millis>, listen: bool) -> Woken {
@@ -170,7 +176,11 @@ impl Emulated {
                 return Woken::Readable;
             }
             if self.every > 0 && now >= self.next_reading {
-                return Woken::Reading;
+                if self.left > 0 {
+                    return Woken::Reading;
+                }
+                self.every = 0;
+                self.tell_counters();
             }
             if let Some(woken) = self.on_duty(now) {
                 return woken;
@@ -190,6 +200,7 @@ impl Emulated {
         // Later readings do not try to catch up.
         self.next_reading = (self.next_reading + self.every).max(self.clock.now());
         self.readings = self.readings.wrapping_add(1);
+        self.left = self.left.saturating_sub(1);
         self.reading[3] = b'0' + (self.readings % 10) as u8;
         self.sent = self.sent.wrapping_add(1);
         Event::Input(Input::Publish {
@@ -212,7 +223,11 @@ impl Emulated {
                 self.clock.put_forward(number);
                 console::line(&["clock"]);
             }
-            "every" => self.read_every(number),
+            "every" => {
+                let (ms, count) = rest.split_once(' ').unwrap_or((rest, ""));
+                let (ms, count) = (ms.parse().unwrap_or(0), count.parse().ok());
+                self.read_every(ms, count);
+            }
             "stat" => self.tell_counters(),
             _ => return false,
         }

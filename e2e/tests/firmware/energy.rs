@@ -281,9 +281,8 @@ async fn what_a_valid_token_costs_an_expired_one_and_running() -> anyhow::Result
     // Spread over its lifetime, and stated for the paper's quarter of an hour.
     let scale = RUNNING * 60_000.0 / (EVERY * READINGS) as f64;
     let share = RUNNING / RENEWED_EVERY;
-    let of = |of: fn(&Cost) -> f64| {
-        more(of(&running) * scale + of(&renewal) * share, of(&plain_running) * scale)
-    };
+    let of =
+        |of: fn(&Cost) -> f64| more(of(&running) * scale + of(&renewal) * share, of(&plain_running) * scale);
     let (instructions, bytes) = (of(|cost| cost.instructions), of(|cost| cost.bytes));
     println!("running: {instructions:+.2} % instructions, {bytes:+.2} % bytes");
     ensure!(first <= MORE_WITH_VALID_TOKEN, "a valid token costs {first:.2} % more instructions");

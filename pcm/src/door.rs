@@ -108,6 +108,11 @@ impl PreambleDoor {
         }
     }
 
+    /// Whether there are files to keep a journal in.
+    pub(crate) const fn keeps_state(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// Whether somebody would miss what it knows and its files do not.
     fn is_needed(&self, broker: &Broker) -> bool {
         let counts = broker.counts();

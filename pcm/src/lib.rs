@@ -27,7 +27,9 @@ use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 /// What the `pcm` binary does, for programs that carry it along. `args` begin with the program's name.
@@ -65,44 +67,59 @@ pub fn main_with_args(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(options: &Options) -> io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let stop = kernel::stop_signals()?;
-    match &options.listen {
-        Listen::Plain(address) => {
-            let listener = std::net::TcpListener::bind(address)?;
-            let bound = listener.local_addr()?;
-            let mut server = Server::new(Broker::new(Limits::PLAIN, Policy::Open, seed()), Plain)?;
-            server.listen_tcp(listener)?;
-            lock_in(options, false)?;
-            writeln!(io::stdout(), "{bound}")?;
-            log::line(format_args!("plain broker, anonymous, listening"));
-            serve(server, stop)
-        }
-        Listen::Directory(directory, peer_uid) => personal(options, door::bind(directory)?, *peer_uid, stop),
-        Listen::Descriptor(descriptor, peer_uid) => {
-            personal(options, kernel::listener(*descriptor)?, *peer_uid, stop)
-        }
-    }
+    let (listener, peer_uid) = match &options.listen {
+        Listen::Plain(address) => return serve(&mut *plain(options, *address)?, stop),
+        Listen::Directory(directory, peer_uid) => (door::bind(directory)?, *peer_uid),
+        Listen::Descriptor(descriptor, peer_uid) => (kernel::listener(*descriptor)?, *peer_uid),
+    };
+    let Some(door) = personal(options, &listener, peer_uid, &stop)? else { return Ok(()) };
+    let (waits_for, with_files) =
+        if door.keeps_state() { ("a claim and grants", true) } else { ("grants", false) };
+    let mut server = boxed(*door)?;
+    server.listen_unix(listener)?;
+    lock_in(options, with_files)?;
+    log::line(format_args!("listening, waiting for {waits_for}"));
+    serve(&mut *server, stop)
 }
 
+/// A plain broker, listening and locked in.
+///
+/// Not inlined, like [`personal`] and [`boxed`]: what starting up needs of the stack is not to lie below the loop for good,
+/// three pages of every owner's.
+#[inline(never)]
+fn plain(options: &Options, address: SocketAddr) -> io::Result<Box<Server<Plain>>> {
+    let listener = TcpListener::bind(address)?;
+    let bound = listener.local_addr()?;
+    let mut server = Box::new(Server::new(Broker::new(Limits::PLAIN, Policy::Open, seed()), Plain)?);
+    server.listen_tcp(listener)?;
+    lock_in(options, false)?;
+    writeln!(io::stdout(), "{bound}")?;
+    log::line(format_args!("plain broker, anonymous, listening"));
+    Ok(server)
+}
+
+/// What knows whom to let in, with the files; `None` if the process was stopped before it was anybody's.
+#[inline(never)]
 fn personal(
     options: &Options,
-    listener: std::os::unix::net::UnixListener,
+    listener: &UnixListener,
     peer_uid: u32,
-    stop: OwnedFd,
-) -> io::Result<()> {
+    stop: &OwnedFd,
+) -> io::Result<Option<Box<PreambleDoor>>> {
     kernel::survive_long_files()?;
-    let mut door = PreambleDoor::new(peer_uid);
     let mut state = None;
     if let Some(StateOptions { directory, sync }) = &options.state {
         state = Some(State::open(directory, *sync)?);
     }
+    let mut door = PreambleDoor::new(peer_uid);
     if let Some(launcher_uid) = options.launcher_uid {
         if options.sandbox {
             sandbox::install_waiting().map_err(no_sandbox)?;
         }
         kernel::trim_memory();
         log::line(format_args!("listening, waiting for an identity"));
-        let Some(Told { identity, files }) = identity::wait(&listener, launcher_uid, &stop)? else {
-            return Ok(());
+        let Some(Told { identity, files }) = identity::wait(listener, launcher_uid, stop)? else {
+            return Ok(None);
         };
         let over = |files| State::over(files, identity.sync);
         state = files.map(over).map(|state| match identity.file_bytes {
@@ -111,23 +128,23 @@ fn personal(
         });
         door = door.launched_by(launcher_uid, identity.name);
     }
-    let waits_for = if state.is_some() { "a claim and grants" } else { "grants" };
-    let with_files = state.is_some();
     if let Some(state) = state {
         door = door.with_state(state);
     }
-    let mut server = Server::new(Broker::new(Limits::PERSONAL, Policy::Granted(None), seed()), door)?;
-    server.listen_unix(listener)?;
-    lock_in(options, with_files)?;
-    log::line(format_args!("listening, waiting for {waits_for}"));
-    serve(server, stop)
+    Ok(Some(Box::new(door)))
+}
+
+/// The broker behind its door, without a listener.
+#[inline(never)]
+fn boxed(door: PreambleDoor) -> io::Result<Box<Server<PreambleDoor>>> {
+    Ok(Box::new(Server::new(Broker::new(Limits::PERSONAL, Policy::Granted(None), seed()), door)?))
 }
 
 fn no_sandbox(error: seccompiler::Error) -> io::Error {
     io::Error::other(format!("no sandbox, so no start: {error}"))
 }
 
-fn serve<D: Door>(mut server: Server<D>, stop: OwnedFd) -> io::Result<()> {
+fn serve<D: Door>(server: &mut Server<D>, stop: OwnedFd) -> io::Result<()> {
     server.stop_on(stop)?;
     kernel::trim_memory();
     server.run()

@@ -166,7 +166,7 @@ impl<D: Door> Server<D> {
     ///
     /// # Errors
     /// Only what makes going on impossible: the poll's, or the door's when it cannot commit.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
             let now = self.now();

@@ -294,24 +294,16 @@ pub(crate) fn image(program: &Path, image: &Path) -> anyhow::Result<[PathBuf; 2]
 /// Plays everything that `e2e/tests/firmware` says.
 fn play(folder: &Path, measured: &Path, energy: Option<u32>) -> anyhow::Result<()> {
     Run::new(cargo(), &["build", "--locked", "--quiet", "--workspace", "--bin", "pcm"]).go()?;
-    let mut arguments = vec![
-        "test",
-        "--locked",
-        "--workspace",
-        "--test",
-        "firmware",
-        "--",
-        "--nocapture",
-        "--test-threads=3",
-    ];
-    if energy.is_some() {
-        arguments.push("--include-ignored");
+    let test =
+        ["test", "--locked", "--workspace", "--test", "firmware", "--", "--nocapture", "--test-threads=3"];
+    let mut played = Run::new(cargo(), &test);
+    if let Some(runs) = energy {
+        played = played.env("OAUTHING_ENERGY_RUNS", runs.to_string());
     }
-    Run::new(cargo(), &arguments)
+    played
         .env("OAUTHING_FIRMWARE", folder)
         .env("OAUTHING_XTASK", std::env::current_exe().context("the path of this program")?)
         .env("OAUTHING_MEASURED", measured)
-        .env("OAUTHING_ENERGY_RUNS", energy.unwrap_or(1).to_string())
         .env("OAUTHING_ALL", "1")
         .go()
 }

@@ -14,7 +14,7 @@ mod tests;
 use core::ops::Range;
 
 pub use self::face::{Action, Closed, Lamp, Notice, Options, Phase, PublishError, Status};
-use self::publish::{Kept, is_channel};
+use self::publish::{Kept, Topic, is_channel};
 pub use self::publish::{MAX_CHANNEL, MAX_KEPT_PAYLOAD};
 use crate::Millis;
 use crate::oauth::{MAX_REQUEST, MAX_USER_CODE, Request};
@@ -115,9 +115,15 @@ enum Step {
     Send,
     Close,
     Store,
-    Command { topic: Range<usize>, payload: Range<usize> },
-    Delta { payload: Range<usize> },
-    Wait(Option<Millis>),
+    Command {
+        topic: Range<usize>,
+        payload: Range<usize>,
+    },
+    Delta {
+        payload: Range<usize>,
+    },
+    /// Until then; [`Millis::MAX`]: for an input.
+    Wait(Millis),
 }
 
 /// Bytes that nobody can foresee: fills the slice.
@@ -144,6 +150,8 @@ pub struct Device<const RX: usize = 2048, const TX: usize = 1024> {
     try_former: bool,
     prove_at: Millis,
     kept: Option<Kept>,
+    /// Of the last message that was published.
+    topic: Topic,
     last_id: u16,
     notice: Option<Notice>,
 }
@@ -171,6 +179,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             try_former: false,
             prove_at: 0,
             kept: None,
+            topic: Topic::EMPTY,
             last_id: 0,
             notice: None,
         }
@@ -205,7 +214,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                     return Action::Command { channel, payload: self.session.bytes(payload) };
                 }
                 Step::Delta { payload } => return Action::Delta { patch: self.session.bytes(payload) },
-                Step::Wait(until) => return Action::Wait(until),
+                Step::Wait(until) => return Action::Wait((until < Millis::MAX).then_some(until)),
             }
         }
     }
@@ -217,8 +226,8 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                 self.store = Store::Handed;
                 return Step::Store;
             }
-            Store::Due(at) => return Step::Wait(Some(at)),
-            Store::Handed => return Step::Wait(None),
+            Store::Due(at) => return Step::Wait(at),
+            Store::Handed => return Step::Wait(Millis::MAX),
         }
         match self.link {
             Link::Down if self.now >= self.retry_at => {
@@ -226,9 +235,9 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                 self.link = Link::Opening { by: self.now + self.options.answer };
                 Step::Connect
             }
-            Link::Down => Step::Wait(Some(self.retry_at)),
+            Link::Down => Step::Wait(self.retry_at),
             Link::Opening { by } if self.now >= by => self.give_up(Notice::Unreachable, random),
-            Link::Opening { by } => Step::Wait(Some(by)),
+            Link::Opening { by } => Step::Wait(by),
             Link::Greeting { .. } | Link::Up { .. } | Link::Closing
                 if !self.session.outgoing().is_empty() =>
             {
@@ -242,7 +251,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             Link::Greeting { by } => match self.session.event() {
                 Some(event) => self.greeted(event, random),
                 None if self.now >= by => self.give_up(Notice::Unreachable, random),
-                None => Step::Wait(Some(by)),
+                None => Step::Wait(by),
             },
             Link::Up { settled } => {
                 if self.now >= settled {
@@ -318,7 +327,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             return if self.now >= awaiting.by {
                 self.give_up(Notice::Unreachable, random)
             } else {
-                self.wait(Some(awaiting.by))
+                self.wait(awaiting.by)
             };
         }
         if self.window.as_ref().is_some_and(|window| self.now >= window.until) {
@@ -335,7 +344,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
                 Step::Again
             }
             Some(_) => self.give_up(Notice::Unreachable, random),
-            None => self.wait(self.window.as_ref().map(|window| window.until)),
+            None => self.wait(self.window.as_ref().map_or(Millis::MAX, |window| window.until)),
         }
     }
 
@@ -350,21 +359,21 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             return Step::Again;
         }
         let prove_at = if self.record.former_secret.is_empty() { Millis::MAX } else { self.prove_at };
-        self.wait(Some(self.token.renew_at.min(prove_at)))
+        self.wait(self.token.renew_at.min(prove_at))
     }
 
     /// Waits for `until`, the keep-alive, or the time when the link counts as settled.
-    fn wait(&self, until: Option<Millis>) -> Step {
+    fn wait(&self, until: Millis) -> Step {
         if !self.session.outgoing().is_empty() {
             return Step::Again;
         }
-        let settled = match self.link {
-            Link::Up { settled } if self.failures > 0 => Some(settled),
+        let until = until.min(self.session.deadline());
+        match self.link {
+            Link::Up { settled } if self.failures > 0 => Step::Wait(until.min(settled)),
             Link::Up { .. } | Link::Down | Link::Opening { .. } | Link::Greeting { .. } | Link::Closing => {
-                None
+                Step::Wait(until)
             }
-        };
-        Step::Wait([until, self.session.deadline(), settled].into_iter().flatten().min())
+        }
     }
 
     /// Says goodbye and goes where the goal is.
@@ -394,10 +403,34 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
 
     /// What a panel shows.
     pub fn status(&self) -> Status {
+        let window = self.open_window();
+        Status {
+            phase: self.phase(),
+            notice: self.notice,
+            user_code: window.and_then(|window| window.user_code.clone()),
+            window_until: window.map(|window| window.until),
+        }
+    }
+
+    /// Whether [`Device::status`] is this one still, which is asked much more often than something changes.
+    pub fn is_still(&self, status: &Status) -> bool {
+        status.phase == self.phase()
+            && status.notice == self.notice
+            // A window that was opened anew has another code, and ends at another time.
+            && (status.phase != Phase::Claimable
+                || self.open_window().is_some_and(|window| {
+                    Some(window.until) == status.window_until && window.user_code == status.user_code
+                }))
+    }
+
+    fn open_window(&self) -> Option<&Window> {
+        self.window.as_ref().filter(|window| window.open)
+    }
+
+    fn phase(&self) -> Phase {
         let at = |peer| self.peer == peer && matches!(self.link, Link::Up { .. });
-        let window = self.window.as_ref().filter(|window| window.open);
-        let phase = match self.goal() {
-            Goal::Wait if window.is_some() => Phase::Claimable,
+        match self.goal() {
+            Goal::Wait if self.open_window().is_some() => Phase::Claimable,
             Goal::Wait if at(Peer::Didp) => Phase::Ready,
             Goal::Wait => Phase::Searching,
             Goal::Redeem | Goal::Done | Goal::Prove => Phase::Settling,
@@ -405,12 +438,6 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             Goal::Serve if at(Peer::Gateway) => Phase::Running,
             Goal::Serve => Phase::Joining,
             Goal::Reset => Phase::Resetting,
-        };
-        Status {
-            phase,
-            notice: self.notice,
-            user_code: window.and_then(|window| window.user_code.clone()),
-            window_until: window.map(|window| window.until),
         }
     }
 

@@ -129,9 +129,12 @@ impl<const RX: usize, const TX: usize> Session<RX, TX> {
 
     /// The first `n` bytes of [`Session::outgoing`] were sent.
     pub(crate) fn sent(&mut self, n: usize) {
-        let n = n.min(self.tx_len);
-        self.tx.copy_within(n..self.tx_len, 0);
-        self.tx_len -= n;
+        if n < self.tx_len {
+            self.tx.copy_within(n..self.tx_len, 0);
+            self.tx_len -= n;
+        } else {
+            self.tx_len = 0;
+        }
     }
 
     pub(crate) fn bytes(&self, span: Range<usize>) -> &[u8] {
@@ -210,9 +213,11 @@ impl<const RX: usize, const TX: usize> Session<RX, TX> {
             self.skip -= gone;
             self.used = gone;
         }
-        self.rx.copy_within(self.used..self.rx_len, 0);
-        self.rx_len -= self.used;
-        self.used = 0;
+        if self.used > 0 {
+            self.rx.copy_within(self.used..self.rx_len, 0);
+            self.rx_len -= self.used;
+            self.used = 0;
+        }
     }
 
     /// Begins to throw away the packet at the front, which is larger than the buffer; false: more of it must come first.
@@ -302,9 +307,9 @@ impl<const RX: usize, const TX: usize> Session<RX, TX> {
         }
     }
 
-    /// When [`Session::keep_alive`] has to be called next.
-    pub(crate) fn deadline(&self) -> Option<Millis> {
-        (self.keep_alive > 0 && self.greeted).then(|| self.pong_by.unwrap_or(self.ping_at))
+    /// When [`Session::keep_alive`] has to be called next; [`Millis::MAX`]: never.
+    pub(crate) fn deadline(&self) -> Millis {
+        if self.keep_alive > 0 && self.greeted { self.pong_by.unwrap_or(self.ping_at) } else { Millis::MAX }
     }
 }
 
@@ -419,16 +424,16 @@ mod tests {
     #[test]
     fn silence_is_answered_with_a_ping_and_then_given_up() {
         let mut session = greeted();
-        assert_eq!(session.deadline(), Some(60_000));
+        assert_eq!(session.deadline(), 60_000);
         assert!(session.keep_alive(59_999) && session.outgoing().is_empty());
         assert!(session.keep_alive(60_000));
         assert_eq!(session.outgoing(), [0xC0, 0]);
-        assert_eq!(session.deadline(), Some(70_000));
+        assert_eq!(session.deadline(), 70_000);
         assert!(session.keep_alive(69_999) && !session.keep_alive(70_000));
         session.receive(&[0xD0, 0], 69_000);
         assert_eq!(session.event(), None);
         assert!(session.keep_alive(70_000));
-        assert_eq!(session.deadline(), Some(129_000));
+        assert_eq!(session.deadline(), 129_000);
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl<const N: usize> Text<N> {
         core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 
+    /// The text's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     /// True if there is no text.
     pub fn is_empty(&self) -> bool {
         self.len == 0

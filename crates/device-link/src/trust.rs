@@ -38,7 +38,7 @@ struct Seen {
     authority: [u8; 32],
 }
 
-/// Certificates that were found good since the power came: checking one again is a second of arithmetic on this chip. It has two
+/// Certificates that were found good since the power came: checking one again is a quarter of a second of arithmetic on this chip. It has two
 /// servers, so there is room for two.
 #[derive(Default)]
 pub struct Known {

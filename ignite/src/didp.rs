@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use oauth_wire::{ActiveToken, GrantList, Introspection};
+use reqwest::header::HeaderName;
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
+use service::spans;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{DidpConfig, Limits};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static(spans::HEADER);
 
 /// Longest answer: an owner with thousands of grants.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
@@ -131,7 +135,8 @@ impl Didp {
     /// [`Unavailable`]: nothing is known about the token.
     pub(crate) async fn introspect(&self, token: &str) -> Result<Option<ActiveToken>, Unavailable> {
         let begun = Instant::now();
-        let answer: Introspection = self.post(&self.introspect, &[("token", token)]).await?;
+        let form = [("token", token)];
+        let answer: Introspection = spans::call("introspect", self.post(&self.introspect, &form)).await?;
         service::metrics::timed("ignite_introspection_duration_seconds", begun);
         match answer.active() {
             None => Ok(None),
@@ -146,7 +151,7 @@ impl Didp {
     /// # Errors
     /// [`Unavailable`].
     pub(crate) async fn grants(&self, sub: &str) -> Result<GrantList, Unavailable> {
-        let list: GrantList = self.post(&self.grants, &[("sub", sub)]).await?;
+        let list: GrantList = spans::call("grants", self.post(&self.grants, &[("sub", sub)])).await?;
         if list.sub == sub { Ok(list) } else { Err(Unavailable::Foreign) }
     }
 
@@ -171,6 +176,7 @@ impl Didp {
                 .post(url.clone())
                 .basic_auth(&self.client_id, Some(self.secret.as_str()))
                 .header(reqwest::header::ACCEPT, "application/json")
+                .headers(spans::traceparent().map(|place| (TRACEPARENT, place)).into_iter().collect())
                 .form(form)
                 .timeout(self.request_limit)
                 .send()

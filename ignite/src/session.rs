@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_wire::{Connect, Packet, PacketType, ReasonCode, Version, frame_len};
 use service::secret::random_bytes;
+use service::spans;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -39,7 +40,8 @@ const REFUSAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, client: Box<dyn Wire>) {
     let connection: String = random_bytes::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
     // Boxed: it takes much room, and a session that has begun has no use for it.
-    let Some(begun) = Box::pin(begin(&gateway, peer, &connection, client)).await else { return };
+    let beginning = spans::root("connect", begin(&gateway, peer, &connection, client));
+    let Some(begun) = Box::pin(beginning).await else { return };
     let Begun { client, pcm, exchange, early, live, keep_alive } = begun;
     let limits = &gateway.limits;
     let around = Surroundings {
@@ -235,8 +237,9 @@ async fn connect_pcm(
 ) -> Result<(UnixStream, BytesMut, BytesMut), Cause> {
     let mut is_again = false;
     loop {
-        let mut pcm = gateway.owners.open(gateway, didp, grant, client, hello).await?;
-        match timeout(PCM_CONNACK, connack(&mut pcm)).await {
+        let mut pcm =
+            spans::step("open_pcm", gateway.owners.open(gateway, didp, grant, client, hello)).await?;
+        match spans::step("pcm_connect", timeout(PCM_CONNACK, connack(&mut pcm))).await {
             Ok(Ok((connack, rest))) => return Ok((pcm, connack, rest)),
             // One that died at this moment took the connection with it; it answered nothing, so that the next one may be asked.
             Ok(Err(_)) if !is_again => is_again = true,

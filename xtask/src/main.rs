@@ -2,7 +2,7 @@
 //! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker,
 //! `cargo xtask firmware` builds the firmware and plays a device's life on an emulator, `cargo xtask flash-image` makes what is
 //! flashed into one device, `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat, `cargo xtask docs` whether the
-//! pages say what is.
+//! pages say what is, `cargo xtask privacy` who has what.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
@@ -84,6 +84,9 @@ enum Chore {
         #[arg(long, value_name = "ELF")]
         firmware: Option<PathBuf>,
     },
+    /// Plays the whole scenario on the Compose deployment with marked values, and looks for every mark in everything that each party has:
+    /// the matrix as found beside the matrix as promised. Root only.
+    Privacy,
     /// Builds the images of the Compose deployment.
     Images,
     /// Links, named files and tests, copied code and the log's events: whether the pages agree with the sources.
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Chore::FlashImage { answer, out, label, firmware } => {
             flash::flash_image(&answer, &out, label.as_deref(), firmware.as_deref()).map(|()| true)
         }
+        Chore::Privacy => suites::privacy_with_images().map(|()| true),
         Chore::Images => stack::build("oauthing").map(|()| true),
         Chore::Docs => suites::docs().map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),

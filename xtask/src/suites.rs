@@ -27,7 +27,7 @@ struct Suite {
 
 /// Whatever builds in the usual profile names the whole workspace: one package alone has other features, and everything would be built
 /// once more.
-const SUITES: [Suite; 16] = [
+const SUITES: [Suite; 17] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -93,6 +93,12 @@ const SUITES: [Suite; 16] = [
         what: "the story in Chromium against the Compose deployment",
         needs: &[Tool::Docker, Tool::Node, Tool::Chromium, Tool::Zbar],
         run: compose,
+    },
+    Suite {
+        name: "privacy",
+        what: "who has what, beside who may have it: every mark looked for everywhere in the Compose deployment",
+        needs: &[Tool::Docker, Tool::Sqlite, Tool::Capture],
+        run: privacy,
     },
 ];
 
@@ -318,6 +324,21 @@ fn compose() -> anyhow::Result<()> {
     }
     let down = stack.down();
     played.and(down)
+}
+
+/// A minute, on the images that `images` built.
+fn privacy() -> anyhow::Result<()> {
+    Run::new(cargo(), &["build", "--locked", "--quiet", "--workspace", "--bin", "privacy"]).go()?;
+    Run::new(root().join("target/debug/privacy"), &["run", "--images", stack::PROJECT]).go()
+}
+
+/// The same, with the images built first.
+///
+/// # Errors
+/// A party that has more than was promised, a planted leak that is not found, or a scenario that cannot be played.
+pub(crate) fn privacy_with_images() -> anyhow::Result<()> {
+    images()?;
+    privacy()
 }
 
 fn npm_ci(dir: &str) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! What a suite needs of the machine: how to find out whether it is there, and what to install if it is not.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -38,6 +39,8 @@ pub(crate) enum Tool {
     Mosquitto,
     /// Compiler, assembler and emulator for the LX106.
     Lx106,
+    /// Means to look at other processes and their lines, and the right to.
+    Capture,
     /// cargo-deny.
     CargoDeny,
 }
@@ -79,6 +82,10 @@ impl Tool {
                             PathBuf::from(root.trim()).join("lib/rustlib/src/rust/library").exists()
                         })
             }
+            Tool::Capture => {
+                let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+                is_root && on_path("tcpdump") && on_path("strace") && on_path("ip")
+            }
             Tool::CargoDeny => succeeds("cargo", &["deny", "--version"]),
         }
     }
@@ -105,6 +112,7 @@ impl Tool {
                 "patch rustc-web cargo-web rust-web-src gcc-xtensa-lx106 binutils-xtensa-lx106 picolibc-xtensa-lx106-elf \
                  qemu-system-misc qemu-system-data"
             }
+            Tool::Capture => "tcpdump strace iproute2, and root",
             Tool::CargoDeny => "cargo install --locked cargo-deny",
         }
     }

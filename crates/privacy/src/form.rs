@@ -78,7 +78,10 @@ pub fn patterns(value: &[u8]) -> Vec<(Form, Vec<u8>)> {
     let mut all: Vec<(Form, Vec<u8>)> = Vec::new();
     let mut add = |digest, encoding, mut bytes: Vec<u8>| {
         bytes.truncate(LONGEST);
-        if bytes.len() >= SHORTEST && all.iter().all(|(_, known)| *known != bytes) {
+        // What is a part of the value itself is found with it.
+        let is_part =
+            encoding != Encoding::Plain && value.windows(bytes.len().max(1)).any(|part| part == bytes);
+        if bytes.len() >= SHORTEST && !is_part && all.iter().all(|(_, known)| *known != bytes) {
             all.push((Form { digest, encoding }, bytes));
         }
     };

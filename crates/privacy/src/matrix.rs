@@ -1,7 +1,8 @@
 //! Who may know what: the table of the design as data, and what is an excess over it.
 //!
-//! Rows are kinds of marks, columns parties. The first eighteen rows are the design's; those after `AppId` name what it implies. Finding
-//! marks is left to [`crate::search`], saying what two parties can join to [`crate::pairs`].
+//! Rows are kinds of marks, columns parties. The rows up to `Uncovered` are the design's, but for presence, which has no value to look
+//! for; those after it name what it implies. Finding marks is left to [`crate::search`], saying what two parties can join to
+//! [`crate::pairs`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -199,7 +200,7 @@ pub const ROWS: [(Kind, &str, [Cell; 7]); 29] = [
     (Kind::Sid, "sid of a grant", [Never, Keeps, Never, Never, Keeps, Keeps, Never]),
     (Kind::StateShare, "share of the key of a PCM", [Never, Keeps, Never, Never, Passing, Never, Never]),
     (Kind::AppCode, "authorization code", [Never, Passing, Never, Never, Never, Never, Own]),
-    (Kind::InitialToken, "initial access token", [Never, Passing, Keeps, Never, Never, Never, Never]),
+    (Kind::InitialToken, "initial access token", [Never, Keeps, Keeps, Never, Never, Never, Never]),
     (
         Kind::RegistrationToken,
         "registration access token",
@@ -264,9 +265,8 @@ impl Mark {
     #[must_use]
     pub fn is_excess(&self, party: Party, place: Place) -> bool {
         match place {
-            // Security events of the DIdP name clients (docs/security-events.md), nothing else does.
-            Place::Log => !(party == Party::Didp && matches!(self.kind, Kind::ClientId | Kind::AppId)),
-            Place::Metrics | Place::Traces => true,
+            // But for the clients that the DIdP's security events name; these are left out before the search.
+            Place::Log | Place::Metrics | Place::Traces => true,
             Place::Storage => self.promised(party) != Keeps,
             Place::Memory | Place::Wire => self.promised(party) == Never,
         }
@@ -301,9 +301,6 @@ mod tests {
         assert!(storage && log && metrics && traces && !memory && !wire);
         assert_eq!(excess(Party::Tpa(1)), [false, false, true, true, true, false]);
         assert_eq!(excess(Party::Tpa(2)), [true; 6]);
-        let client = Mark::new(Kind::ClientId, "", "x", []);
-        assert!(
-            !client.is_excess(Party::Didp, Place::Log) && client.is_excess(Party::Manufacturer, Place::Log)
-        );
+        assert!(Mark::new(Kind::ClientId, "", "x", []).is_excess(Party::Didp, Place::Log));
     }
 }

@@ -11,6 +11,7 @@ pub mod net;
 pub mod proxy;
 pub mod secret;
 pub mod shutdown;
+pub mod spans;
 pub mod telemetry;
 pub mod tls;
 pub mod workers;

@@ -7,10 +7,13 @@
 use std::fmt::Debug;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// Libraries that write what they carry into their lines below `info`: tokens and values of others. Nothing turns that on.
+const CARRIERS: [&str; 6] = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "rustls"];
 
 /// Longest name of an event.
 const LONGEST: usize = 64;
@@ -29,9 +32,21 @@ pub fn init(service: &'static str) {
     } else {
         lines.with_target(false).boxed()
     };
-    let installed = tracing_subscriber::registry().with(filter).with(lines).with(Count).try_init();
+    let installed =
+        tracing_subscriber::registry().with(filter).with(Discreet).with(lines).with(Count).try_init();
     if installed.is_ok() {
         tracing::debug!(event = "telemetry_ready", service);
+        crate::spans::init(service);
+    }
+}
+
+/// Leaves out what [`CARRIERS`] would say, whatever the filter asks for.
+struct Discreet;
+
+impl<S: Subscriber> Layer<S> for Discreet {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let library = metadata.target().split("::").next().unwrap_or_default();
+        *metadata.level() <= Level::INFO || !CARRIERS.contains(&library)
     }
 }
 
@@ -75,6 +90,38 @@ impl Visit for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_writes_what_it_carries_is_not_heard_below_info() {
+        let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let into = std::sync::Arc::clone(&said);
+        let writer = move || Into(std::sync::Arc::clone(&into));
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+        let filter = EnvFilter::new("trace,tungstenite::protocol=trace");
+        let subscriber = tracing_subscriber::registry().with(filter).with(Discreet).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!(target: "tungstenite::protocol", "Received message a-token");
+            tracing::debug!(target: "hyper::proto::h1", "a-header");
+            tracing::warn!(target: "rustls::conn", "a-warning");
+            tracing::trace!(target: "ignite::session", "our-own");
+        });
+        let said = String::from_utf8(said.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("a-warning") && said.contains("our-own"), "{said}");
+        assert!(!said.contains("a-token") && !said.contains("a-header"), "{said}");
+    }
+
+    struct Into(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Into {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn events_are_counted_by_their_name_alone() {

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use http::HeaderMap;
 use oauth_wire::{GrantList, Introspection, OAuthErrorCode};
 use service::http::Proven;
+use service::spans;
 
 use super::body::Form;
 use super::problem::Problem;
@@ -36,8 +37,12 @@ pub(super) async fn post(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Json<Introspection>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
-    Ok(Json(introspection::introspect(&app, &gateway, form.required("token", "token is missing")?).await?))
+    let judged = async {
+        let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
+        let token = form.required("token", "token is missing")?;
+        Ok(Json(introspection::introspect(&app, &gateway, token).await?))
+    };
+    spans::answer("introspect", &headers, judged).await
 }
 
 /// Lists an owner's grants.
@@ -47,6 +52,9 @@ pub(super) async fn grants(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Json<GrantList>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
-    Ok(Json(introspection::grants_of(&app, &gateway, form.required("sub", "sub is missing")?).await?))
+    let listed = async {
+        let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
+        Ok(Json(introspection::grants_of(&app, &gateway, form.required("sub", "sub is missing")?).await?))
+    };
+    spans::answer("grants", &headers, listed).await
 }

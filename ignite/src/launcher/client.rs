@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use service::spans;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
@@ -48,7 +49,8 @@ impl LauncherClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn ensure(&self, name: &PcmName) -> Result<Ready, ClientError> {
-        match self.call(Verb::Ensure { name: name.clone() }).await? {
+        // The launcher has no network, and so no collector: what it took is what this call took.
+        match spans::call("launcher_ensure", self.call(Verb::Ensure { name: name.clone() })).await? {
             Answer::Ready(ready) if ready.name == *name => Ok(ready),
             _ => Err(ClientError::Protocol),
         }

@@ -1,6 +1,6 @@
 //! The factory's floor: plain HTTP on a network that only factory and devices share.
 //!
-//! `POST /flash {"hardware_id", "model"}` answers with the credentials, `POST /flash/done {"hardware_id"}` makes the factory forget
+//! `POST /flash {"hardware_id", "model"}` answers with the credentials and no more of the registration, `POST /flash/done {"hardware_id"}` makes the factory forget
 //! them. Whoever stands on the floor can flash devices; that is what a factory's floor is.
 
 use std::sync::Arc;
@@ -93,7 +93,13 @@ async fn flash(State(factory): State<Arc<Factory>>, body: Result<Json<Flash>, Js
     }
 }
 
-fn handed_over(answer: serde_json::Value) -> Response {
+/// Who it is, and where it finds its DIdP. The printed code and the keys to the registration are no business of a device.
+const FOR_A_DEVICE: [&str; 4] = ["client_id", "client_secret", "issuer", "mqtt"];
+
+fn handed_over(mut answer: serde_json::Value) -> Response {
+    if let Some(members) = answer.as_object_mut() {
+        members.retain(|name, _| FOR_A_DEVICE.contains(&name.as_str()));
+    }
     ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 

@@ -131,6 +131,12 @@ async fn a_device_gets_its_credentials_and_the_factory_forgets_them() {
 
     let (status, answer) = stack.flash(asked.clone()).await;
     assert_eq!((status, &answer["client_secret"]), (StatusCode::OK, &json!("only-for-the-device")));
+    let members: Vec<_> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(
+        members,
+        ["client_id", "client_secret", "mqtt"],
+        "a device gets no printed code and no key to its registration"
+    );
     // The reply may be lost on the floor: the same again, and no second client.
     assert_eq!(stack.flash(asked.clone()).await, (StatusCode::OK, answer));
     {

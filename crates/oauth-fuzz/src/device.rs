@@ -5,7 +5,7 @@
 //! servers are honest again, and the device must find its way: to its gateway, or to a claim and from there to its gateway.
 
 use device_client::device::Phase;
-use device_client::{Action, Closed, Device, Flash, Options, Record, SLOT_LEN, Server, Slots};
+use device_client::{Action, Closed, Device, Flash, Options, PublishError, Record, SLOT_LEN, Server, Slots};
 use mqtt_fuzz::random::Random;
 use mqtt_wire::{Packet, Version, frame_len};
 
@@ -239,14 +239,21 @@ impl World {
     }
 
     fn touch(&mut self, what: u8) {
-        // Refusals are as good as acceptance here.
-        let _ = match what % 5 {
-            0 => Ok(self.device.press(self.now)),
-            1 => Ok(self.device.long_press(self.now)),
+        let refused = match what % 5 {
+            0 => {
+                self.device.press(self.now);
+                return;
+            }
+            1 => {
+                self.device.long_press(self.now);
+                return;
+            }
             2 => self.device.publish("temperature", b"21.5", true),
             3 => self.device.publish_at_least_once("temperature", b"21.5", false),
             _ => self.device.report(br#"{"heater":true}"#),
         };
+        // A name and a payload that are right.
+        assert!(!matches!(refused, Err(PublishError::Channel | PublishError::TooLong)), "{refused:?}");
     }
 
     /// The power goes and comes back; `writing` was on its way into the flash.
@@ -314,7 +321,7 @@ impl World {
                     self.store(&record);
                 }
                 Action::Command { channel, .. } => {
-                    assert!(channel.split('/').count() <= 4 && channel.len() <= 64)
+                    assert!(channel.split('/').count() <= 4 && channel.len() <= 64);
                 }
                 Action::Delta { .. } => {}
                 Action::Wait(until) => {

@@ -2,7 +2,7 @@
 //! `cargo xtask deny` checks the dependencies, `cargo xtask fuzz` lets chance at codec and broker,
 //! `cargo xtask firmware` builds the firmware and plays a device's life on an emulator, `cargo xtask flash-image` makes what is
 //! flashed into one device, `cargo xtask soak` looks for ten minutes whether a broker's memory stays flat, `cargo xtask docs` whether the
-//! pages say what is, `cargo xtask privacy` who has what.
+//! pages say what is, `cargo xtask privacy` who has what, `cargo xtask sbom` what the programs are made of.
 //!
 //! `suites` says what is run and in which order, `step` runs it and draws the table, `stack` is the Compose deployment that the
 //! suites use, `tools` knows what a suite needs and which package has it. The tests themselves lie with what they test.
@@ -10,6 +10,7 @@
 mod docs;
 mod firmware;
 mod flash;
+mod sbom;
 mod stack;
 mod step;
 mod suites;
@@ -89,6 +90,12 @@ enum Chore {
     Privacy,
     /// Builds the images of the Compose deployment.
     Images,
+    /// What the programs are made of, as CycloneDX.
+    Sbom {
+        /// Where it goes.
+        #[arg(long, default_value = "target/sbom.cdx.json")]
+        out: PathBuf,
+    },
     /// Links, named files and tests, copied code and the log's events: whether the pages agree with the sources.
     Docs,
     /// Checks licences, sources and advisories of all dependencies with cargo-deny; not part of `test`.
@@ -111,6 +118,7 @@ fn main() -> ExitCode {
         }
         Chore::Privacy => suites::privacy_with_images().map(|()| true),
         Chore::Images => stack::build("oauthing").map(|()| true),
+        Chore::Sbom { out } => sbom::write(&out).map(|()| true),
         Chore::Docs => suites::docs().map(|()| true),
         Chore::Deny => suites::deny().map(|()| true),
     };

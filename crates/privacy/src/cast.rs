@@ -44,7 +44,6 @@ impl Network {
     }
 
     /// Settings of a client that connects from that address.
-    #[must_use]
     pub fn client(&self, from: IpAddr) -> reqwest::ClientBuilder {
         let client = reqwest::Client::builder().no_proxy().local_address(from);
         // With port 0 the address's own port is used.

@@ -42,7 +42,7 @@ pub fn report(marks: &[Mark], ledger: &Ledger) -> Report {
             faults.push(format!("no mark of the kind `{name}`: the scenario did not play it"));
         }
         let _ = write!(text, "{name:<28}");
-        for column in 0..COLUMNS.len() {
+        for (column, party_name) in COLUMNS.iter().enumerate() {
             let promised = match cells.get(column).unwrap_or(&Cell::Never) {
                 Cell::Keeps => "keeps",
                 Cell::Passing => "passing",
@@ -62,7 +62,7 @@ pub fn report(marks: &[Mark], ledger: &Ledger) -> Report {
             if promised != "-" && letters.is_empty() && !of_kind.is_empty() && !cannot_be_seen(kind, column) {
                 faults.push(format!(
                     "`{name}` was not found at {} though it must be there: the search is blind",
-                    COLUMNS[column]
+                    party_name
                 ));
             }
         }

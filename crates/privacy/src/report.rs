@@ -61,8 +61,7 @@ pub fn report(marks: &[Mark], ledger: &Ledger) -> Report {
             let _ = write!(text, "{shown:<16}");
             if promised != "-" && letters.is_empty() && !of_kind.is_empty() && !cannot_be_seen(kind, column) {
                 faults.push(format!(
-                    "`{name}` was not found at {} though it must be there: the search is blind",
-                    party_name
+                    "`{name}` was not found at {party_name} though it must be there: the search is blind"
                 ));
             }
         }

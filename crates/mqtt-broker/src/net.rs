@@ -317,8 +317,9 @@ impl<D: Door> Server<D> {
         self.serial += 1;
         let slot = self.peers.insert(Peer::new(socket, self.serial));
         let Some(peer) = self.peers.get_mut(slot) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(peer.socket.source(), Token(FIRST_PEER + slot), interest).is_err() {
+        // Not writable: a Unix socket would wake this process each time its peer has read something.
+        let token = Token(FIRST_PEER + slot);
+        if self.poll.registry().register(peer.socket.source(), token, Interest::READABLE).is_err() {
             self.peers.remove(slot);
             return;
         }
@@ -476,6 +477,17 @@ impl<D: Door> Server<D> {
             },
         };
         peer.writable &= written == length;
+        if peer.awaits_room == peer.writable {
+            let interest = match peer.writable {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            let token = Token(FIRST_PEER + slot);
+            if self.poll.registry().reregister(peer.socket.source(), token, interest).is_err() {
+                return self.drop_peer(slot, now);
+            }
+            peer.awaits_room = !peer.writable;
+        }
         let owes = peer.stage == Stage::Client && written < length;
         peer.owes_room(written > 0, owes, now);
         if written > 0 && peer.stage == Stage::Client {

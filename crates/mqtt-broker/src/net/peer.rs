@@ -83,6 +83,8 @@ pub(super) struct Peer {
     pub(super) output: Vec<u8>,
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// The kernel was asked to tell when it takes more.
+    pub(super) awaits_room: bool,
     /// There is something to read, but its own output comes first.
     pub(super) paused: bool,
     /// The peer has closed or broken it: reading goes on until that is seen.
@@ -111,6 +113,7 @@ impl Peer {
             output: Vec::new(),
             readable: true,
             writable: true,
+            awaits_room: false,
             paused: false,
             ended: false,
             queued: false,

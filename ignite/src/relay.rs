@@ -15,6 +15,7 @@ mod ids;
 mod orders;
 mod outbox;
 mod queue;
+mod socket;
 mod subscriptions;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub(crate) use goodbye::linger;
 use half::Half;
 pub(crate) use orders::{Order, Orders};
 use outbox::Outbox;
+pub(crate) use socket::PcmSocket;
 
 /// Bytes for one side beyond which nothing is read that could add to them.
 const HIGH_WATER: usize = 64 * 1024;

@@ -23,7 +23,7 @@ use crate::handshake;
 use crate::live::{Live, OwnerId, Registered};
 use crate::policy::Grant;
 use crate::policy::grant::Role;
-use crate::relay::{self, Exchange, Order, Reauthentication, Surroundings};
+use crate::relay::{self, Exchange, Order, PcmSocket, Reauthentication, Surroundings};
 
 /// Any transport.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -59,7 +59,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, client: Box<dyn Wir
 /// A session about to be relayed.
 struct Begun {
     client: Box<dyn Wire>,
-    pcm: UnixStream,
+    pcm: PcmSocket,
     exchange: Exchange,
     /// What was read behind CONNECT and CONNACK.
     early: (BytesMut, BytesMut),
@@ -107,7 +107,7 @@ fn greet(
     gateway: &Gateway,
     connect: &Connect<'_>,
     opened: Opened,
-) -> Result<(Registered, UnixStream, Exchange, BytesMut), Cause> {
+) -> Result<(Registered, PcmSocket, Exchange, BytesMut), Cause> {
     let Opened { grant, live, pcm, connack, pcm_bytes, assigned } = opened;
     let connack = match Packet::decode(&connack, connect.version) {
         Ok(Packet::ConnAck(connack)) if connack.reason.is_success() => connack,
@@ -119,6 +119,7 @@ fn greet(
     let (hello, terms) = handshake::connack_down(&connack, connect, assigned.as_deref(), packet, topic);
     let mut exchange = Exchange::new(terms, Arc::clone(&gateway.keys), grant);
     exchange.to_client.push_raw(&hello);
+    let pcm = PcmSocket::new(pcm).map_err(|_| Cause::PcmUnavailable)?;
     Ok((live, pcm, exchange, pcm_bytes))
 }
 

@@ -68,6 +68,19 @@ pub(crate) fn peer_uid(socket: &impl AsRawFd) -> io::Result<u32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(credentials.uid) }
 }
 
+/// Never takes the processor from whoever wakes this process (`SCHED_BATCH`, sched(7)). Otherwise a gateway with messages for
+/// many owners is interrupted after each, and what it and they could do at once costs a switch each.
+///
+/// # Errors
+/// The kernel's, which takes this from anybody; a system call filter may not.
+pub(crate) fn wait_for_the_processor() -> io::Result<()> {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to that local.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Gives memory that starting up has used and freed back to the system.
 pub(crate) fn trim_memory() {
     #[cfg(target_env = "gnu")]

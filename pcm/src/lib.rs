@@ -107,6 +107,7 @@ fn personal(
     stop: &OwnedFd,
 ) -> io::Result<Option<Box<PreambleDoor>>> {
     kernel::survive_long_files()?;
+    kernel::wait_for_the_processor()?;
     let mut state = None;
     if let Some(StateOptions { directory, sync }) = &options.state {
         state = Some(State::open(directory, *sync)?);

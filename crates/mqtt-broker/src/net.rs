@@ -168,18 +168,22 @@ impl<D: Door> Server<D> {
     /// Only what makes going on impossible: the poll's, or the door's when it cannot commit.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
+        let mut now = self.now();
         loop {
-            let now = self.now();
             if self.ends_at.is_some_and(|at| at <= now || self.peers.is_empty()) {
                 return self.door.commit(&mut self.broker, now);
             }
             let timeout = self.timeout(now);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    now = self.now();
+                    continue;
+                }
                 Err(error) => return Err(error),
             }
-            let now = self.now();
+            // Once a turn: what the turn takes is little, and comes off no limit but the next wait's.
+            now = self.now();
             for event in &events {
                 self.notice(event, now);
             }

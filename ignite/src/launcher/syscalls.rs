@@ -65,6 +65,7 @@ const ALLOWED: &[&str] = &[
     "signalfd4",
     "seccomp",
     "flock",
+    "sched_setscheduler",
     "setrlimit",
     "getrlimit",
     "chmod",

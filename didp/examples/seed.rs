@@ -24,6 +24,7 @@ use didp::state::App;
 use didp::store::clients::{self, NewClient};
 use didp::store::grants::{self, Chosen, Grant};
 use didp::store::ownerships::{self, Ownership};
+use didp::store::sql::{Dialect, query};
 use didp::store::tokens::{self, NewNode};
 use didp::store::{Conn, users};
 use serde_json::{Value, json};
@@ -83,6 +84,7 @@ async fn main() -> anyhow::Result<()> {
         devices: 0,
         app,
     };
+    seeder.make_room().await?;
     seeder.register_apps(arguments.apps.max(1)).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let owners = arguments.devices.div_ceil(DEVICES_PER_OWNER);
@@ -111,6 +113,18 @@ async fn main() -> anyhow::Result<()> {
 }
 
 impl Seeder {
+    /// What is written lies all over the indexes: with the DIdP's own few pages each would be written many times.
+    async fn make_room(&self) -> anyhow::Result<()> {
+        let mut tx = self.app.store.write().await?;
+        if tx.dialect() == Dialect::Sqlite {
+            // A GiB of pages, and the log folded back that seldom.
+            for pragma in ["PRAGMA cache_size = -1048576", "PRAGMA wal_autocheckpoint = 100000"] {
+                query(pragma).execute(&mut tx).await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
     async fn register_apps(&mut self, count: u64) -> anyhow::Result<()> {
         let mut tx = self.app.store.write().await?;
         for number in 0..count {

@@ -15,6 +15,7 @@ mod par;
 mod problem;
 mod register;
 mod revoke;
+mod to_the_end;
 mod token;
 
 use std::net::SocketAddr;
@@ -71,19 +72,16 @@ pub fn routes(app: App) -> Router {
         .layer(middleware::from_fn(api_headers));
     api.merge(pages::routes())
         .fallback(pages::not_found)
-        .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .layer(middleware::from_fn_with_state(app.clone(), bound))
         .layer(middleware::from_fn_with_state(app.clone(), forwarded::resolve))
         .with_state(app)
 }
 
-/// Runs a request to its end even if its client goes away: what was committed must also be told to those who wait for it. A
-/// client that does not get its body across in time is not waited for.
-async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
-    let work = app.shutdown.spawn(next.run(request));
-    match tokio::time::timeout(REQUEST, work).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            tracing::error!(event = "request_failed", %error);
+/// Bounds the time of a request. A client that does not get its body across in time is not waited for.
+async fn bound(State(app): State<App>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST, to_the_end::run(&app, next.run(request))).await {
+        Ok(Some(response)) => response,
+        Ok(None) => {
             Problem::of(OAuthErrorCode::ServerError, "the request could not be finished").into_response()
         }
         Err(_) => {

@@ -1,5 +1,6 @@
 //! What every request handler and connection shares.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +28,18 @@ use crate::upstream::Upstreams;
 
 /// The state of a running DIdP; clones share it.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Running>);
+
+impl Deref for App {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.0
+    }
+}
+
+/// What a running DIdP consists of.
+pub struct Running {
     /// The operator's decisions.
     pub config: Arc<Config>,
     /// Time.
@@ -266,7 +278,7 @@ impl App {
             rev: 0,
         });
         registry.load(&mut *store.read().await?, &keys).await?;
-        Ok(Self {
+        Ok(Self(Arc::new(Running {
             hasher: Hasher::new(config.limits.hash_iterations, config.limits.hash_queue),
             throttle: Arc::new(Throttle::new(&config.limits)),
             hub: Arc::new(Hub::new(peers.first_connection(), store.is_shared())),
@@ -281,7 +293,7 @@ impl App {
             store,
             clock,
             shutdown,
-        })
+        })))
     }
 
     /// The issuer identifier (RFC 8414 §2).

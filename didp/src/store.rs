@@ -13,6 +13,7 @@ pub mod batches;
 pub mod claims;
 pub mod clients;
 pub mod events;
+mod file;
 pub mod grants;
 pub mod judgement;
 pub mod keys;
@@ -31,7 +32,6 @@ mod turns;
 pub mod users;
 
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,12 +39,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
 pub use pool::Loan;
 pub use sql::Conn;
 
+use self::file::File;
 use self::pool::{Opener, PATIENCE, Pool};
 use self::sql::query;
 use self::turns::{Turn, Turns};
@@ -222,29 +222,13 @@ impl Store {
     }
 }
 
-async fn sqlite(file: &Path) -> anyhow::Result<Backend> {
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
-        .pragma("journal_size_limit", "67108864")
-        // What was given up must not stay readable in free pages.
-        .pragma("secure_delete", "ON")
-        // What a savepoint must be able to undo would lie in a temporary file, and a container has nowhere to write one.
-        .pragma("temp_store", "MEMORY")
-        .statement_cache_capacity(256)
-        .disable_statement_logging();
-    // SQLite gives its companion files the mode of the database.
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
-    let mut writer = options.connect().await?;
-    sqlx::migrate!("./migrations/sqlite").run(&mut writer).await?;
-    let reading = options.clone().read_only(true);
+async fn sqlite(path: &Path) -> anyhow::Result<Backend> {
+    let writer = File::make(path).await?;
+    let conn = writer.open().await?;
+    let reader = writer.for_reading();
     Ok(Backend::Sqlite {
-        turns: Turns::new(Opener::Sqlite(Box::new(options)), writer.into()),
-        readers: Pool::new(Opener::Sqlite(Box::new(reading)), READERS),
+        turns: Turns::new(Opener::Sqlite(writer), conn),
+        readers: Pool::new(Opener::Sqlite(reader), READERS),
     })
 }
 

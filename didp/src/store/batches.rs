@@ -1,13 +1,11 @@
 //! A manufacturer's devices by model and batch, and the withdrawal of printed codes. Who owns a device is counted here and told
 //! nowhere.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as};
+use super::sql::{from_row, query, query_as};
 
 /// Devices of one model and batch.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct BatchRow {
     /// What people call the model.
     pub model: String,
@@ -21,8 +19,10 @@ pub struct BatchRow {
     pub owned: i64,
 }
 
+from_row!(BatchRow { model, batch, registered, withdrawn, owned });
+
 /// One device, as its manufacturer may see it.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct MadeRow {
     /// Its client_id.
     pub client_id: String,
@@ -35,6 +35,8 @@ pub struct MadeRow {
     /// Unix seconds.
     pub created_at: i64,
 }
+
+from_row!(MadeRow { client_id, model, batch, withdrawn, created_at });
 
 /// Counts of a manufacturer's devices.
 pub async fn counts(conn: &mut Conn, registrar: &str) -> sqlx::Result<Vec<BatchRow>> {

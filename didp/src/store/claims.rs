@@ -1,13 +1,13 @@
 //! Claim windows, one alive for each device at most, and what became of them.
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::AssertSqlSafe;
 
 use super::Conn;
 use super::replicas::CONNECTIONS;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// One window.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Claim {
     /// Its number.
     pub id: i64,
@@ -42,6 +42,8 @@ pub struct Claim {
     /// The name that the owner chose with it.
     pub chosen_name: Option<String>,
 }
+
+from_row!(Claim { id, device, connection, state, confirm, user_code, challenge, tries, session_id, user_id, grant_id, ownership, deadline, settles_at, accepted, chosen_name });
 
 /// Who takes a window.
 pub struct Taking<'a> {

@@ -1,12 +1,12 @@
 //! OAuth clients: devices and apps alike, with what registration knows of a device.
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::AssertSqlSafe;
 
 use super::Conn;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// A registered client.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Client {
     /// Chosen by the server.
     pub client_id: String,
@@ -30,6 +30,8 @@ pub struct Client {
     pub created_at: i64,
 }
 
+from_row!(Client { client_id, kind, auth_method, secret, renewed_secret, name, metadata, registrar, disabled, created_at });
+
 impl Client {
     /// True for a device.
     pub fn is_device(&self) -> bool {
@@ -43,7 +45,7 @@ impl Client {
 }
 
 /// What registration knows of a device.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Device {
     /// Its client_id.
     pub client_id: String,
@@ -54,6 +56,8 @@ pub struct Device {
     /// JSON array of channels.
     pub channels: String,
 }
+
+from_row!(Device { client_id, model, confirm, channels });
 
 /// A client to be inserted.
 pub struct NewClient<'a> {

@@ -1,12 +1,10 @@
 //! What gateways must hear: numbered, kept for some days, so that a stream can resume.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// One stored event.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct StoredEvent {
     /// Its number; rises with each event of this DIdP.
     pub seq: i64,
@@ -17,6 +15,8 @@ pub struct StoredEvent {
     /// The grant that it concerns.
     pub sid: Option<String>,
 }
+
+from_row!(StoredEvent { seq, kind, sub, sid });
 
 /// Number of the last event; 0 if there never was one.
 pub async fn head(conn: &mut Conn) -> sqlx::Result<i64> {

@@ -1,12 +1,10 @@
 //! Grants: what one owner allows one client at one gateway. Deleting one takes its whole line of tokens along.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{Dialect, query, query_as, query_scalar};
+use super::sql::{Dialect, from_row, query, query_as, query_scalar};
 
 /// One grant.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Grant {
     /// Its number; 0 before it is inserted.
     pub id: i64,
@@ -42,6 +40,8 @@ pub struct Grant {
     pub asked: Option<String>,
 }
 
+from_row!(Grant { id, public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names, channels, created_at, expires_at, future_view, asked });
+
 impl Grant {
     /// True for a device's own grant.
     pub fn is_device(&self) -> bool {
@@ -50,10 +50,9 @@ impl Grant {
 }
 
 /// What an owner chose of one device. Lists and objects are JSON.
-#[derive(Debug, Clone, Default, FromRow)]
+#[derive(Debug, Clone, Default)]
 pub struct Chosen {
     /// Names of the channels that may be read, and commanded if `commands` is missing; none means all.
-    #[sqlx(rename = "chosen")]
     pub channels: Option<String>,
     /// Names of the channels that may be commanded.
     pub commands: Option<String>,
@@ -61,8 +60,10 @@ pub struct Chosen {
     pub views: Option<String>,
 }
 
+from_row!(Chosen { channels as "chosen", commands, views });
+
 /// One device in a grant, with what the answers need of it.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct GrantedDevice {
     /// The device's client_id.
     pub device: String,
@@ -71,7 +72,6 @@ pub struct GrantedDevice {
     /// Random for this grant and device.
     pub reference: String,
     /// What of it was chosen.
-    #[sqlx(flatten)]
     pub chosen: Chosen,
     /// The device's label.
     pub label: String,
@@ -82,6 +82,8 @@ pub struct GrantedDevice {
     /// JSON array of the device's channels.
     pub channels: String,
 }
+
+from_row!(GrantedDevice { device, ownership, reference, label, name, model, channels; chosen });
 
 /// Inserts a grant; its number.
 pub async fn insert(conn: &mut Conn, grant: &Grant) -> sqlx::Result<i64> {

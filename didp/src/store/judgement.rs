@@ -1,10 +1,8 @@
 //! Everything that the judgement of an access token needs, in one statement: it is all of one moment, and costs one round trip.
 
-use sqlx::FromRow;
-
 use super::Conn;
 use super::grants::{Chosen, Grant, GrantedDevice};
-use super::sql::query_as;
+use super::sql::{from_row, query_as};
 
 /// An access token with what it stands for.
 pub struct Judged {
@@ -22,9 +20,7 @@ pub struct Judged {
     pub devices: Vec<GrantedDevice>,
 }
 
-#[derive(FromRow)]
 struct Row {
-    #[sqlx(flatten)]
     grant: Grant,
     token_state: String,
     access_expires: Option<i64>,
@@ -35,13 +31,14 @@ struct Row {
     device: Option<String>,
     ownership: Option<String>,
     reference: Option<String>,
-    #[sqlx(flatten)]
     chosen: Chosen,
     label: Option<String>,
     name: Option<String>,
     model: Option<String>,
     device_channels: Option<String>,
 }
+
+from_row!(Row { token_state, access_expires, disabled, sub, state_share, rev, device, ownership, reference, label, name, model, device_channels; grant, chosen });
 
 impl Row {
     fn device(&mut self) -> Option<GrantedDevice> {

@@ -1,12 +1,10 @@
 //! What an owner sees of the past: claims, consents, withdrawals, theft alarms. No device data, no addresses.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as};
+use super::sql::{from_row, query, query_as};
 
 /// One entry.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Notice {
     /// Rises with time.
     pub id: i64,
@@ -17,6 +15,8 @@ pub struct Notice {
     /// What it concerns, as a person calls it.
     pub subject: String,
 }
+
+from_row!(Notice { id, at, kind, subject });
 
 /// Adds an entry.
 pub async fn insert(conn: &mut Conn, user: i64, at: i64, kind: &str, subject: &str) -> sqlx::Result<()> {

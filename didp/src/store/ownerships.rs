@@ -1,12 +1,10 @@
 //! Who owns which device. A device has one owner or none; the primary key is the compare-and-swap.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as};
+use super::sql::{from_row, query, query_as};
 
 /// One device of one owner.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Ownership {
     /// The device's client_id.
     pub device: String,
@@ -24,17 +22,20 @@ pub struct Ownership {
     pub since: i64,
 }
 
+from_row!(Ownership { device, id, user_id, label, name, state, since });
+
 /// An ownership with the registered facts of its device.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct OwnedRow {
     /// The ownership.
-    #[sqlx(flatten)]
     pub ownership: Ownership,
     /// What people call the model.
     pub model: String,
     /// JSON array of channels.
     pub channels: String,
 }
+
+from_row!(OwnedRow { model, channels; ownership });
 
 /// Inserts; fails on a device that has an owner.
 pub async fn insert(conn: &mut Conn, ownership: &Ownership) -> sqlx::Result<()> {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::file::File;
 use super::sql::Conn;
 
 /// How long a request waits for a connection.
@@ -20,14 +20,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How a connection is opened.
 #[derive(Clone)]
 pub(super) enum Opener {
-    Sqlite(Box<SqliteConnectOptions>),
+    Sqlite(File),
     Postgres(Box<PgConnectOptions>),
 }
 
 impl Opener {
     pub(super) async fn open(&self) -> sqlx::Result<Conn> {
         Ok(match self {
-            Self::Sqlite(options) => options.connect().await?.into(),
+            Self::Sqlite(file) => file.open().await?,
             Self::Postgres(options) => options.connect().await?.into(),
         })
     }

@@ -1,13 +1,11 @@
 //! Registrars (manufacturers, app developers) and gateways that an operator added while running, beside those of the configuration
 //! file. Secrets stand here as keyed hashes only. Each change moves a number that running DIdPs watch.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// Who may register clients.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct RegistrarRow {
     /// Stable short name.
     pub id: String,
@@ -23,8 +21,10 @@ pub struct RegistrarRow {
     pub created_at: i64,
 }
 
+from_row!(RegistrarRow { id, kind, name, quota, disabled, created_at });
+
 /// An initial access token.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct TokenRow {
     /// Keyed hash.
     pub token: Vec<u8>,
@@ -36,8 +36,10 @@ pub struct TokenRow {
     pub created_at: i64,
 }
 
+from_row!(TokenRow { token, registrar, expires_at, created_at });
+
 /// A gateway.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct GatewayRow {
     /// Name it authenticates with.
     pub client_id: String,
@@ -56,6 +58,8 @@ pub struct GatewayRow {
     /// Unix seconds.
     pub created_at: i64,
 }
+
+from_row!(GatewayRow { client_id, secret, former, former_until, resource, address, disabled, created_at });
 
 /// A number that rises with each change.
 pub async fn rev(conn: &mut Conn) -> sqlx::Result<i64> {
@@ -197,7 +201,7 @@ pub async fn disable_gateway(conn: &mut Conn, client_id: &str, disabled: bool) -
 }
 
 /// A client as an operator sees it: nothing of whose it is.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct ClientRow {
     /// Chosen by the server.
     pub client_id: String,
@@ -212,6 +216,8 @@ pub struct ClientRow {
     /// Unix seconds.
     pub created_at: i64,
 }
+
+from_row!(ClientRow { client_id, kind, name, registrar, disabled, created_at });
 
 /// Clients of a kind, of a registrar, or all, by client_id, after one of them.
 pub async fn clients(

@@ -1,13 +1,11 @@
 //! Requests of apps that wait: pushed authorization requests (RFC 9126), device authorizations (RFC 8628); and which client
 //! assertions were used (RFC 7523). Only keyed hashes of what is secret.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// A device authorization.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct DeviceAuthorization {
     /// Its number.
     pub id: i64,
@@ -22,6 +20,8 @@ pub struct DeviceAuthorization {
     /// Unix seconds.
     pub expires_at: i64,
 }
+
+from_row!(DeviceAuthorization { id, code, client_id, parameters, state, expires_at });
 
 /// Keeps a pushed authorization request.
 pub async fn push(

@@ -2,14 +2,14 @@
 //!
 //! Alive in a grant are at most one current node and its fresh children; [`crate::flows::token`] says why.
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::AssertSqlSafe;
 
 use super::Conn;
 use super::grants::Grant;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// One node of a line.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Node {
     /// Its number.
     pub id: i64,
@@ -28,6 +28,8 @@ pub struct Node {
     /// End of the code or of the refresh token, Unix seconds.
     pub expires_at: i64,
 }
+
+from_row!(Node { id, grant_id, state, access_expires, challenge, redirect_uri, presented_at, expires_at });
 
 /// A node to be inserted.
 pub struct NewNode<'a> {
@@ -49,9 +51,7 @@ pub struct NewNode<'a> {
     pub expires_at: i64,
 }
 
-#[derive(FromRow)]
 struct NodeOfGrant {
-    #[sqlx(flatten)]
     grant: Grant,
     node_id: i64,
     node_state: String,
@@ -61,6 +61,8 @@ struct NodeOfGrant {
     presented_at: Option<i64>,
     node_expires: i64,
 }
+
+from_row!(NodeOfGrant { node_id, node_state, access_expires, challenge, redirect_uri, presented_at, node_expires; grant });
 
 const NODE: &str = "id, grant_id, state, access_expires, challenge, redirect_uri, presented_at, expires_at";
 

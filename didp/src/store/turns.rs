@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
+use super::file;
 use super::pool::{Opener, PATIENCE};
-use super::sql::{Conn, query};
+use super::sql::{Conn, is_busy, query};
 
 /// What the members of a group are told: nothing, or why none of their writes is there.
 type Outcome = Result<(), String>;
@@ -69,15 +70,17 @@ impl Writer {
         if self.closed {
             return Err(sqlx::Error::PoolClosed);
         }
-        let conn = match &mut self.conn {
+        let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            none => none.insert(self.opener.open().await?),
+            None => self.opener.open().await?,
         };
         if !self.begun {
-            query("BEGIN IMMEDIATE").execute(conn).await?;
+            conn = begun(conn).await?;
             self.begun = true;
         }
-        if let Err(error) = query("SAVEPOINT turn").execute(conn).await {
+        let marked = query("SAVEPOINT turn").execute(&mut conn).await;
+        self.conn = Some(conn);
+        if let Err(error) = marked {
             self.fail(&error);
             return Err(error);
         }
@@ -101,10 +104,12 @@ impl Writer {
         if !std::mem::take(&mut self.begun) {
             return;
         }
-        let Some(conn) = self.conn.as_mut() else { return };
+        let Some(conn) = self.conn.take() else { return };
         let end = if self.group.is_empty() { "ROLLBACK" } else { "COMMIT" };
-        match query(end).execute(conn).await {
-            Ok(_) => self.tell(&Ok(())),
+        let (conn, done) = conn.aside(end).await;
+        self.conn = conn;
+        match done {
+            Ok(()) => self.tell(&Ok(())),
             Err(error) => self.fail(&error),
         }
     }
@@ -123,6 +128,19 @@ impl Writer {
             // Whoever went away needs no answer.
             let _ = member.send(outcome.clone());
         }
+    }
+}
+
+/// Begins a transaction; waits for another process that writes (`didp client …`).
+async fn begun(mut conn: Conn) -> sqlx::Result<Conn> {
+    match query("BEGIN IMMEDIATE").execute(&mut conn).await {
+        Ok(_) => Ok(conn),
+        Err(error) if is_busy(&error) => match conn.aside(file::BEGIN_PATIENTLY).await {
+            (Some(conn), Ok(())) => Ok(conn),
+            (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err(sqlx::Error::WorkerCrashed),
+        },
+        Err(error) => Err(error),
     }
 }
 

@@ -1,12 +1,10 @@
 //! Owners: a keyed hash of who they are upstream, and their pseudonyms at gateways. Nothing else is known of them.
 
-use sqlx::FromRow;
-
 use super::Conn;
-use super::sql::{query, query_as, query_scalar};
+use super::sql::{from_row, query, query_as, query_scalar};
 
 /// What a gateway knows of an owner.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub struct Pseudonym {
     /// Random, one for each owner and gateway.
     pub sub: String,
@@ -15,6 +13,8 @@ pub struct Pseudonym {
     /// Sequence number of the last event that concerns this owner there.
     pub rev: i64,
 }
+
+from_row!(Pseudonym { sub, state_share, rev });
 
 /// The owner with this user key.
 pub async fn by_key(conn: &mut Conn, user_key: &[u8]) -> sqlx::Result<Option<i64>> {

@@ -12,7 +12,10 @@ use tokio::runtime::Handle;
 use crate::state::App;
 
 /// The answer of `work`; nothing if it panicked. If nobody waits for the answer any more, `work` goes on in a task of its own.
-pub(super) fn run<T>(app: &App, work: impl Future<Output = T> + Send + 'static) -> impl Future<Output = Option<T>>
+pub(super) fn run<T>(
+    app: &App,
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Option<T>>
 where
     T: Send + 'static,
 {

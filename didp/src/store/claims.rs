@@ -43,7 +43,24 @@ pub struct Claim {
     pub chosen_name: Option<String>,
 }
 
-from_row!(Claim { id, device, connection, state, confirm, user_code, challenge, tries, session_id, user_id, grant_id, ownership, deadline, settles_at, accepted, chosen_name });
+from_row!(Claim {
+    id,
+    device,
+    connection,
+    state,
+    confirm,
+    user_code,
+    challenge,
+    tries,
+    session_id,
+    user_id,
+    grant_id,
+    ownership,
+    deadline,
+    settles_at,
+    accepted,
+    chosen_name
+});
 
 /// Who takes a window.
 pub struct Taking<'a> {

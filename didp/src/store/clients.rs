@@ -30,7 +30,18 @@ pub struct Client {
     pub created_at: i64,
 }
 
-from_row!(Client { client_id, kind, auth_method, secret, renewed_secret, name, metadata, registrar, disabled, created_at });
+from_row!(Client {
+    client_id,
+    kind,
+    auth_method,
+    secret,
+    renewed_secret,
+    name,
+    metadata,
+    registrar,
+    disabled,
+    created_at
+});
 
 impl Client {
     /// True for a device.

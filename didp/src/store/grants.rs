@@ -40,7 +40,24 @@ pub struct Grant {
     pub asked: Option<String>,
 }
 
-from_row!(Grant { id, public_id, sid, user_id, client_id, gateway, kind, state, scope, future, share_names, channels, created_at, expires_at, future_view, asked });
+from_row!(Grant {
+    id,
+    public_id,
+    sid,
+    user_id,
+    client_id,
+    gateway,
+    kind,
+    state,
+    scope,
+    future,
+    share_names,
+    channels,
+    created_at,
+    expires_at,
+    future_view,
+    asked
+});
 
 impl Grant {
     /// True for a device's own grant.

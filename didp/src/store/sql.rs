@@ -361,7 +361,8 @@ fn fetch<T: FromRow>(
 /// `$7` is the seventh value, wherever it stands; SQLite takes it for a name and numbers names as they come.
 fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> rusqlite::Result<()> {
     for at in 1..=statement.parameter_count() {
-        let number = statement.parameter_name(at).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+        let number =
+            statement.parameter_name(at).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
         let value = number.and_then(|number| values.get(number.checked_sub(1)?));
         let value = *value.ok_or(rusqlite::Error::InvalidParameterCount(values.len(), at))?;
         statement.raw_bind_parameter(at, value)?;
@@ -407,7 +408,8 @@ mod tests {
     async fn what_answers_is_also_carried_out_to_its_end() {
         let mut conn = Conn::from(Connection::open_in_memory().unwrap());
         conn.script("CREATE TABLE t (a INTEGER UNIQUE); INSERT INTO t VALUES (1), (2), (3)").await.unwrap();
-        let one: i64 = query_scalar("UPDATE t SET a = a + 10 RETURNING a").fetch_one(&mut conn).await.unwrap();
+        let one: i64 =
+            query_scalar("UPDATE t SET a = a + 10 RETURNING a").fetch_one(&mut conn).await.unwrap();
         assert_eq!(one, 11);
         let all: Vec<i64> = query_scalar("SELECT a FROM t ORDER BY a").fetch_all(&mut conn).await.unwrap();
         assert_eq!(all, [11, 12, 13]);

@@ -96,7 +96,7 @@ pub async fn serve(app: App, listeners: Listeners) {
     if let Some(listener) = listeners.metrics {
         let shutdown = shutdown.clone();
         accepting.spawn(async move {
-            if let Err(error) = service::metrics::serve(listener, shutdown).await {
+            if let Err(error) = service::metrics::serve(listener, shutdown, || async {}).await {
                 tracing::error!(event = "metrics_failed", %error);
             }
         });

@@ -6,6 +6,7 @@
 //! handed on is `changes`'s.
 
 mod control;
+pub(crate) mod counted;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};

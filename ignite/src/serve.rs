@@ -21,6 +21,7 @@ use crate::http;
 use crate::keys::Keys;
 use crate::launcher::client::LauncherClient;
 use crate::owners::Owners;
+use crate::owners::counted::{self, Last};
 use crate::session;
 
 /// The bound listeners; a missing one is off.
@@ -150,9 +151,10 @@ pub async fn run(
         shutdown.spawn(service::http::serve(listener, router.clone(), admission.clone(), shutdown.clone()));
     }
     if let Some(listener) = listeners.metrics {
-        let stop = shutdown.clone();
+        let (stop, gateway, last) = (shutdown.clone(), Arc::clone(&gateway), Arc::new(Last::default()));
+        let look = move || counted::count(Arc::clone(&gateway), Arc::clone(&last));
         shutdown.spawn(async move {
-            if let Err(error) = service::metrics::serve(listener, stop).await {
+            if let Err(error) = service::metrics::serve(listener, stop, look).await {
                 tracing::error!(event = "metrics_failed", %error);
             }
         });

@@ -91,14 +91,31 @@ pub fn timed(histogram: &'static str, begun: Instant) {
     metrics::histogram!(histogram).record(begun.elapsed());
 }
 
-/// Answers `GET /metrics` until `shutdown` begins.
+/// Sets a gauge.
+pub fn level(gauge: &'static str, to: u64) {
+    metrics::gauge!(gauge).set(to as f64);
+}
+
+/// Sets the gauge of what `label` says.
+pub fn level_of(gauge: &'static str, (label, of): (&'static str, &'static str), to: u64) {
+    metrics::gauge!(gauge, label => of).set(to as f64);
+}
+
+/// Answers `GET /metrics` until `shutdown` begins, each time after `look`, which sets what is only known by looking.
 ///
 /// # Errors
 /// As [`install`].
-pub async fn serve(listener: Listener, shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve<L, F>(listener: Listener, shutdown: Shutdown, look: L) -> io::Result<()>
+where
+    L: Fn() -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     install()?;
     shutdown.spawn(upkeep(shutdown.clone()));
-    let answer = || async { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render()) };
+    let answer = || async move {
+        look().await;
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render())
+    };
     let router = Router::new().route("/metrics", get(answer));
     crate::http::serve(listener, router, Admission::new(SCRAPERS, SCRAPERS), shutdown).await;
     Ok(())
@@ -194,7 +211,7 @@ mod tests {
         let scraped = Listener::bind("127.0.0.1:0").await.unwrap();
         let metrics_at = scraped.local_addr().unwrap();
         install().unwrap();
-        tokio::spawn(serve(scraped, shutdown.clone()));
+        tokio::spawn(serve(scraped, shutdown.clone(), || async { level("looked", 7) }));
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/r/{code}", get(|| async { "" }));
@@ -210,6 +227,7 @@ mod tests {
             text.contains("oauthing_http_request_duration_seconds_bucket{route=\"/r/{code}\",le=\"0.001\"}")
         );
         assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        assert!(text.contains("\nlooked 7\n"), "{text}");
         assert!(!text.contains("somebody") && !text.contains("not-there"), "{text}");
         shutdown.begin();
     }

@@ -73,12 +73,16 @@ impl File {
         let conn = Connection::open_with_flags(&self.path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
         conn.busy_timeout(if self.reads_only { RECOVERY } else { Duration::ZERO })?;
+        // What a savepoint must be able to undo lies in a temporary file where it is much, and in a container only the database's
+        // folder can be written. In memory it would be a list that each statement goes through from its start.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if !self.reads_only && let Some(folder) = folder.and_then(Path::to_str) {
+            conn.pragma_update(None, "temp_store_directory", folder)?;
+        }
         conn.execute_batch(&format!("PRAGMA cache_size = -{CACHE};"))?;
-        // What a savepoint must be able to undo would lie in a temporary file, and a container has nowhere to write one.
         // What was given up must not stay readable in free pages.
         conn.execute_batch(
-            "PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
-             PRAGMA journal_size_limit = 67108864;",
+            "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864;",
         )?;
         Ok(conn)
     }

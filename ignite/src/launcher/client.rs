@@ -10,7 +10,7 @@ use service::spans;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::wire::{Answer, ErrorKind, MAX_LINE, PcmName, Process, Ready, Reply, Request, Verb};
+use super::wire::{Answer, Counts, ErrorKind, MAX_LINE, PcmName, Process, Ready, Reply, Request, Verb};
 
 /// Where the launcher listens.
 #[derive(Clone, Debug)]
@@ -74,6 +74,17 @@ impl LauncherClient {
     pub async fn list(&self) -> Result<Vec<PcmName>, ClientError> {
         match self.call(Verb::List {}).await? {
             Answer::Pcms { names } => Ok(names),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// How many PCMs there are.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn counts(&self) -> Result<Counts, ClientError> {
+        match self.call(Verb::Counts {}).await? {
+            Answer::Counts(counts) => Ok(counts),
             _ => Err(ClientError::Protocol),
         }
     }

@@ -26,7 +26,7 @@ pub mod wire;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, Semaphore};
 use crate::config::{LauncherConfig, Runtime};
 use slots::{Slot, Slots};
 use state::States;
-use wire::{Answer, ErrorKind, PcmName, Process, Verb};
+use wire::{Answer, Counts, ErrorKind, PcmName, Process, Verb};
 
 /// Longest path of the directory: a socket's path must fit into 108 bytes with a PCM's name in it.
 const LONGEST_DIR: usize = 60;
@@ -324,6 +324,7 @@ impl Launcher {
             Verb::Ensure { name } => self.ensure(&name).await.map(Answer::Ready),
             Verb::Remove { name } => self.remove(&name).await.map(|()| Answer::Removed {}),
             Verb::List {} => Ok(Answer::Pcms { names: self.names() }),
+            Verb::Counts {} => Ok(Answer::Counts(self.counts())),
             Verb::Processes {} => Ok(Answer::Processes { pcms: self.processes() }),
         };
         done.unwrap_or_else(Failure::answer)
@@ -398,6 +399,15 @@ impl Launcher {
             known.iter().filter(|(_, body)| runs(body)).map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            owned: self.known().values().flatten().count() as u64,
+            pool: self.pool().len() as u64,
+            starting: self.cold_starts.load(Ordering::Relaxed) as u64,
+            capacity: self.config.capacity as u64,
+        }
     }
 
     fn processes(&self) -> Vec<Process> {

@@ -88,7 +88,9 @@ pub enum Verb {
     },
     /// All running PCMs of this launcher. Answer: [`Answer::Pcms`].
     List {},
-    /// The same with what runs them, those that are nobody's yet too: for measuring. Answer: [`Answer::Processes`].
+    /// How many there are of each kind, for metrics. Answer: [`Answer::Counts`].
+    Counts {},
+    /// The same as `list` with what runs them, those that are nobody's yet too: for measuring. Answer: [`Answer::Processes`].
     Processes {},
 }
 
@@ -115,6 +117,8 @@ pub enum Answer {
         /// Sorted by name.
         names: Vec<PcmName>,
     },
+    /// How many PCMs there are.
+    Counts(Counts),
     /// The running PCMs, claimed or not.
     Processes {
         /// Claimed ones first, by name.
@@ -127,6 +131,19 @@ pub enum Answer {
         /// For its log; has no identifier of a person in it.
         message: String,
     },
+}
+
+/// How many PCMs there are of each kind; nothing in it names anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Somebody's.
+    pub owned: u64,
+    /// Nobody's yet.
+    pub pool: u64,
+    /// Owners who wait for a start now.
+    pub starting: u64,
+    /// Owners' PCMs at most.
+    pub capacity: u64,
 }
 
 /// A PCM that accepts connections.
@@ -210,6 +227,14 @@ mod tests {
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
 
         let pcm = Process { name: Some(name()), pid: 7, container: "c".into(), group: None };
+        let counts = Reply {
+            id: 1,
+            answer: Answer::Counts(Counts { owned: 2, pool: 1, starting: 0, capacity: 9 }),
+        };
+        let line = r#"{"id":1,"counts":{"owned":2,"pool":1,"starting":0,"capacity":9}}"#;
+        assert_eq!(serde_json::to_string(&counts).unwrap(), line);
+        assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), counts);
+
         let reply = Reply { id: 1, answer: Answer::Processes { pcms: vec![pcm] } };
         let line = r#"{"id":1,"processes":{"pcms":[{"name":"pcm-00112233445566778899aabbccddeeff","pid":7,"container":"c"}]}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), line);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use pcm_wire::{Answer, MAX_LINE, Reply, Request, Verb};
+use pcm_wire::{Answer, MAX_LINE, Reply, Request, Stats, Verb};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -37,6 +37,29 @@ impl Control {
     /// # Errors
     /// The connection broke, the time is over, or the PCM said no (`Other`).
     pub(super) async fn call(&mut self, verb: Verb, limit: Duration) -> io::Result<()> {
+        match self.ask(verb, limit).await? {
+            Answer::Ok {} => Ok(()),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    /// What the PCM counts.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn stats(&mut self, limit: Duration) -> io::Result<Stats> {
+        match self.ask(Verb::Stats {}, limit).await? {
+            Answer::Stats(stats) => Ok(stats),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    fn nonsense(&mut self) -> io::Error {
+        self.in_step = false;
+        io::ErrorKind::InvalidData.into()
+    }
+
+    async fn ask(&mut self, verb: Verb, limit: Duration) -> io::Result<Answer> {
         if !std::mem::replace(&mut self.in_step, false) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -44,12 +67,12 @@ impl Control {
         let asking = exchange(&mut self.stream, Request { id: self.asked, verb });
         let outcome = timeout(limit, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         // A refusal leaves the connection usable. Anything else, also a caller that does not wait, has lost the beat.
-        self.in_step = outcome.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::Other, |()| true);
+        self.in_step = outcome.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::Other, |_| true);
         outcome
     }
 }
 
-async fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<()> {
+async fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<Answer> {
     let id = request.id;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
@@ -66,8 +89,7 @@ async fn exchange(stream: &mut UnixStream, request: Request) -> io::Result<()> {
     let reply: Reply = serde_json::from_slice(&input)?;
     match reply.answer {
         _ if reply.id != id => Err(io::ErrorKind::InvalidData.into()),
-        Answer::Ok {} => Ok(()),
         Answer::Error(message) => Err(io::Error::other(message)),
-        Answer::Stats(_) | Answer::Whose { .. } | Answer::Busy {} => Err(io::ErrorKind::InvalidData.into()),
+        answer => Ok(answer),
     }
 }

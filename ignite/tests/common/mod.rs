@@ -34,6 +34,7 @@ pub struct Stack {
     pub shutdown: Shutdown,
     pub mqtt: SocketAddr,
     pub http: SocketAddr,
+    pub metrics: SocketAddr,
     pub dir: TempDir,
     pub launcher: LauncherClient,
     launcher_shutdown: Shutdown,
@@ -85,7 +86,9 @@ impl Stack {
         let secure = http.is_tls();
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
         let again = config.clone();
-        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http], metrics: None };
+        let metrics = Listener::bind("127.0.0.1:0").await.unwrap();
+        let metrics_at = metrics.local_addr().unwrap();
+        let listeners = Listeners { mqtt: vec![mqtt], http: vec![http], metrics: Some(metrics) };
         tokio::spawn(ignite::run(config, listeners, clock.clone(), shutdown.clone()));
         let stack = Self {
             didp,
@@ -93,6 +96,7 @@ impl Stack {
             shutdown,
             mqtt: addresses.0,
             http: addresses.1,
+            metrics: metrics_at,
             dir,
             launcher,
             launcher_shutdown,

@@ -76,7 +76,9 @@ impl File {
         // What a savepoint must be able to undo lies in a temporary file where it is much, and in a container only the database's
         // folder can be written. In memory it would be a list that each statement goes through from its start.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if !self.reads_only && let Some(folder) = folder.and_then(Path::to_str) {
+        if !self.reads_only
+            && let Some(folder) = folder.and_then(Path::to_str)
+        {
             conn.pragma_update(None, "temp_store_directory", folder)?;
         }
         conn.execute_batch(&format!("PRAGMA cache_size = -{CACHE};"))?;

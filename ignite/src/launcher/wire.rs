@@ -227,10 +227,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), reply);
 
         let pcm = Process { name: Some(name()), pid: 7, container: "c".into(), group: None };
-        let counts = Reply {
-            id: 1,
-            answer: Answer::Counts(Counts { owned: 2, pool: 1, starting: 0, capacity: 9 }),
-        };
+        let counts =
+            Reply { id: 1, answer: Answer::Counts(Counts { owned: 2, pool: 1, starting: 0, capacity: 9 }) };
         let line = r#"{"id":1,"counts":{"owned":2,"pool":1,"starting":0,"capacity":9}}"#;
         assert_eq!(serde_json::to_string(&counts).unwrap(), line);
         assert_eq!(serde_json::from_str::<Reply>(line).unwrap(), counts);

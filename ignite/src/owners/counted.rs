@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn a_sum_is_over_all_that_answered() {
         let one = Stats { connections: 2, sessions: 3, journal_bytes: 10, ..Stats::default() };
-        let other = Stats { connections: 1, queued: 7, refused: 1, dropped: 2, retained: 4, ..Stats::default() };
+        let other =
+            Stats { connections: 1, queued: 7, refused: 1, dropped: 2, retained: 4, ..Stats::default() };
         let mut sum = Sum { missing: 1, ..Sum::default() };
         sum.add(&one);
         sum.add(&other);

@@ -62,6 +62,7 @@ pub struct Deployment {
     /// Networks that are captured: the device of this machine.
     pub bridges: Vec<String>,
     web: (String, [u8; 2]),
+    subnet: String,
     /// Where traces go.
     collector: String,
 }
@@ -84,6 +85,7 @@ impl Deployment {
             dir,
             bridges: Vec::new(),
             web: (String::new(), [0; 2]),
+            subnet: free(&shell::output("ip", &["-4", "route"])?)?,
             collector: String::new(),
         };
         deployment.settings(people, channels)?;
@@ -172,6 +174,7 @@ impl Deployment {
             .env("OAUTHING_LOG", "trace")
             .env("OAUTHING_LOG_FORMAT", "json")
             .env("PRIVACY_DIR", self.dir.path())
+            .env("PRIVACY_SUBNET", &self.subnet)
             .env("PRIVACY_COLLECTOR", &self.collector)
             .stdin(std::process::Stdio::null())
             .status()
@@ -324,6 +327,14 @@ fn party(service: &str) -> Option<Party> {
     })
 }
 
+/// A private network with sixteen bits for hosts to which this machine has no route yet.
+fn free(routes: &str) -> anyhow::Result<String> {
+    let taken = |number: &u8| routes.lines().any(|route| route.starts_with(&format!("172.{number}.")));
+    let number =
+        (18..=31_u8).find(|number| !taken(number)).context("no network between 172.18 and 172.31 is free")?;
+    Ok(format!("172.{number}.0.0/16"))
+}
+
 /// The first two numbers of a network with at least sixteen bits for hosts.
 fn sixteen(subnet: &str) -> anyhow::Result<[u8; 2]> {
     let (address, length) = subnet.split_once('/').context("a subnet without a length")?;
@@ -343,4 +354,17 @@ pub fn by_address(containers: &[Container]) -> BTreeMap<IpAddr, Party> {
         .iter()
         .flat_map(|container| container.addresses.iter().map(|address| (*address, container.party)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::free;
+
+    #[test]
+    fn a_network_that_has_a_route_is_somebodys() {
+        let routes = "default via 192.0.2.1 dev eth0\n172.17.0.0/16 dev docker0\n172.18.0.0/16 dev br-1\n";
+        assert_eq!(free(routes).unwrap_or_default(), "172.19.0.0/16");
+        let all: String = (16..32).map(|number| format!("172.{number}.0.0/16 dev x\n")).collect();
+        assert!(free(&all).is_err());
+    }
 }

@@ -104,7 +104,8 @@ impl Writer {
         if !std::mem::take(&mut self.begun) {
             return;
         }
-        let Some(conn) = self.conn.take() else { return };
+        // Nobody may be left waiting for an outcome.
+        let Some(conn) = self.conn.take() else { return self.fail(&sqlx::Error::WorkerCrashed) };
         let end = if self.group.is_empty() { "ROLLBACK" } else { "COMMIT" };
         let (conn, done) = conn.aside(end).await;
         self.conn = conn;

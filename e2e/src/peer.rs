@@ -58,6 +58,7 @@ pub struct Peer {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     messages: VecDeque<(String, String)>,
+    method: Option<&'static str>,
 }
 
 impl Peer {
@@ -75,6 +76,7 @@ impl Peer {
             input,
             output: BufReader::new(output).lines(),
             messages: VecDeque::new(),
+            method: None,
         })
     }
 
@@ -93,8 +95,24 @@ impl Peer {
         let command = json!({
             "do": "connect", "host": host, "port": port, "version": way.version, "websocket": way.websocket,
             "ca": way.tls.then(|| ca.to_string_lossy()), "username": login.0, "password": login.1,
+            "method": self.method,
         });
         self.ask(&command).await
+    }
+
+    /// From now on connects with this authentication method (MQTT 5 §4.12).
+    #[must_use]
+    pub fn with_method(mut self, method: &'static str) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// Re-authenticates with another token: the code of the AUTH that comes back, or of the DISCONNECT.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn reauthenticate(&mut self, token: &str) -> anyhow::Result<u64> {
+        self.ask(&json!({ "do": "reauthenticate", "method": self.method, "token": token })).await
     }
 
     /// Subscribes: the SUBACK's code.

@@ -83,5 +83,30 @@ async fn mqtt_js() -> anyhow::Result<()> {
     for way in Way::TCP.into_iter().chain(Way::WEBSOCKET) {
         speaks(&scene, way, driver).await?;
     }
+    outlives_its_token(scene, driver).await
+}
+
+/// A session that goes on with the next token (AUTH), and ends at one that is somebody else's.
+async fn outlives_its_token(scene: Scene, driver: impl Fn() -> Command) -> anyhow::Result<()> {
+    const HOUR: i64 = 60 * 60;
+    let way = Way { version: 5, tls: true, websocket: true };
+    let (ca, port) = (scene.stack.ca_file(), way.port(&scene.stack));
+    let mut app = Peer::start(driver())?.with_method("Bearer");
+    let login = ("Bearer", scene.allowed.access_token.as_str());
+    anyhow::ensure!(app.connect("localhost", port, way, &ca, login).await? == 0);
+    anyhow::ensure!(app.subscribe("d/#").await? <= 2);
+    scene.stack.clock.advance(HOUR - 60);
+    let renewed = scene.app.refresh(&scene.allowed.refresh_token).await?;
+    let renewed = renewed.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+    anyhow::ensure!(app.reauthenticate(&renewed.access_token).await? == 0);
+    scene.stack.clock.advance(120);
+    let mut device = Peer::start(driver())?;
+    let login = ("Bearer", scene.owned.access_token.as_str());
+    anyhow::ensure!(device.connect("localhost", port, way, &ca, login).await? == 0);
+    anyhow::ensure!(device.publish("d/temperature", "20").await? == 0);
+    let heard = app.message().await?;
+    anyhow::ensure!(heard.1 == "20", "{heard:?}");
+    let stranger = app.reauthenticate(&scene.owned.access_token).await?;
+    anyhow::ensure!(stranger == 0x87, "{stranger:#x}");
     scene.stack.stop().await
 }

@@ -19,7 +19,7 @@ use crate::live::{Live, OwnerId};
 
 /// Introspections at once.
 const AT_ONCE: usize = 16;
-/// First and longest wait before grants are handed on once more.
+/// First and longest wait before grants are handed on, or an owner is erased, once more.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How often is looked whether a grant has ended.
 const TICK: Duration = Duration::from_secs(1);
@@ -44,7 +44,12 @@ pub(crate) fn react(gateway: &Arc<Gateway>, didp: &Arc<Didp>, event: &Event) {
                 live.end(Cause::Revoked);
             }
             let gateway = Arc::clone(gateway);
-            gateway.shutdown.clone().spawn(async move { gateway.owners.erase(&gateway, &owner).await });
+            gateway.shutdown.clone().spawn(async move {
+                tokio::select! {
+                    () = gateway.shutdown.begun() => {}
+                    () = erase_until_done(&gateway, &owner) => {}
+                }
+            });
         }
         (EventKind::Head | EventKind::Gap, _, _) => {}
         (EventKind::Changed | EventKind::Revoked | EventKind::Erased, _, _) => {
@@ -94,6 +99,15 @@ async fn hand_on_until_done(gateway: &Gateway, didp: &Didp, owner: &OwnerId) {
         if !gateway.owners.is_overdue(owner) || gateway.owners.refresh(gateway, didp, owner).await.is_ok() {
             return;
         }
+    }
+}
+
+/// Whoever was erased is not to be found any more once the launcher can be, however long that takes.
+async fn erase_until_done(gateway: &Gateway, owner: &OwnerId) {
+    let mut wait = RETRY.0;
+    while gateway.owners.erase(gateway, owner).await.is_err() {
+        sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
     }
 }
 

@@ -34,9 +34,6 @@ use control::Control;
 const PCM_LIMIT: Duration = Duration::from_secs(5);
 /// Waits before each try to reach a PCM that the launcher called ready.
 const RELINK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200)];
-/// Waits between tries to have an erased owner's PCM removed.
-const ERASE_RETRIES: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// All owners who were here since the gateway started.
 pub(crate) struct Owners {
@@ -211,21 +208,22 @@ impl Owners {
     }
 
     /// Everything of this owner goes: the PCM and what it kept.
-    pub(crate) async fn erase(&self, gateway: &Gateway, id: &OwnerId) {
-        let Ok(owner) = self.owner(gateway, id) else { return };
+    ///
+    /// # Errors
+    /// The launcher did not do it.
+    pub(crate) async fn erase(&self, gateway: &Gateway, id: &OwnerId) -> Result<(), Cause> {
+        let owner = self.owner(gateway, id)?;
         let mut link = owner.link.lock().await;
         *link = None;
-        for wait in ERASE_RETRIES {
-            sleep(wait).await;
-            match timeout(self.launch_limit, self.launcher.remove(&owner.name)).await {
-                Ok(Ok(())) => {
-                    self.lock().remove(id);
-                    return;
-                }
-                Ok(Err(error)) => tracing::error!(event = "erase_failed", %error),
-                Err(_) => tracing::error!(event = "erase_failed", error = "time limit"),
+        match timeout(self.launch_limit, self.launcher.remove(&owner.name)).await {
+            Ok(Ok(())) => {
+                self.forget(id, &owner);
+                return Ok(());
             }
+            Ok(Err(error)) => tracing::error!(event = "erase_failed", %error),
+            Err(_) => tracing::error!(event = "erase_failed", error = "time limit"),
         }
+        Err(Cause::PcmUnavailable)
     }
 
     /// The owners of one issuer whose PCMs this gateway knows.

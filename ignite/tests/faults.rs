@@ -57,6 +57,10 @@ async fn a_full_house_is_said() {
     client.log_in(Version::V5, "c", &first).await;
     assert_eq!(refused(&stack, &second).await, (0x97, 3));
     client.ping().await;
+    // The same where it is the host's memory that has no room.
+    let stack = Stack::with(|config| config.launcher.reserve_memory_mib = 1 << 30).await;
+    let token = stack.didp.add_device("owner", "s", "label");
+    assert_eq!(refused(&stack, &token).await, (0x97, 3));
 }
 
 /// A token that is revoked while its introspection is under way: whichever way the answer and the event cross, no session
@@ -279,6 +283,35 @@ async fn a_killed_gateway_loses_nothing_that_was_acknowledged() {
         assert_eq!(count(100 + id), 1, "{id} of QoS 2");
     }
     assert_eq!(stack.pcms().await, 1);
+}
+
+/// kill -9 of the gateway while PCMs are being claimed: the next one finds them, and no owner has two.
+#[tokio::test]
+async fn a_gateway_killed_during_claims_leaves_one_pcm_for_each_owner() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.apart().await;
+    for round in 1..=4 {
+        let tokens = [0; 5].map(|_| {
+            let number = stack.didp.facts().tokens.len();
+            let [owner, sid, label] = ["owner", "sid", "label"].map(|name| format!("{name}{number}"));
+            stack.didp.add_device(&owner, &sid, &label)
+        });
+        let mut begun = Vec::new();
+        for token in &tokens {
+            let mut client = stack.connect().await;
+            client.send(&Packet::Connect(bearer(Version::V5, "c", token))).await;
+            begun.push(client);
+        }
+        tokio::time::sleep(Duration::from_millis(7 * round)).await;
+        gateway.kill().await;
+        gateway = gateway.start(&stack).await;
+        for token in &tokens {
+            let mut client = stack.connect().await;
+            client.log_in(Version::V5, "c", token).await;
+            assert_eq!(client.publish_acked(1, "d/temperature", b"1").await, 0);
+        }
+        assert_eq!(stack.pcms().await as u64, 5 * round);
+    }
 }
 
 /// While the DIdP is away sessions go on; nobody new is let in, and that is what they are told.

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "what these expect is what they test")]
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -17,6 +19,8 @@ use ignite::launcher::client::{ClientError, LauncherClient};
 use ignite::launcher::wire::{ErrorKind, PcmName};
 use service::Shutdown;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -47,9 +51,14 @@ impl Bench {
     }
 
     async fn start(&mut self, capacity: usize) {
+        self.start_of(&image(), capacity).await;
+    }
+
+    /// With another image than the PCM's.
+    async fn start_of(&mut self, image: &str, capacity: usize) {
         let run = self.dir.path().join("run");
         let config = serde_json::json!({
-            "runtime": "docker", "dir": run, "socket": run.join("launcher.sock"), "image": image(), "capacity": capacity,
+            "runtime": "docker", "dir": run, "socket": run.join("launcher.sock"), "image": image, "capacity": capacity,
             "pool": 0, "owner_memory_mib": 48, "owner_disk_mib": 8,
             "state_dir": self.dir.path().join("state"),
         });
@@ -307,5 +316,176 @@ async fn a_container_that_is_not_ours_is_never_touched() {
     assert_eq!(kind(bench.client.remove(&name).await.unwrap_err()), Some(ErrorKind::Engine));
     assert!(bench.client.list().await.unwrap().is_empty());
     assert_eq!(bench.id(&name).await, id);
+    bench.finish().await;
+}
+
+/// Another user gets no answer, even if the file's mode let them in.
+#[tokio::test]
+#[ignore = "needs root"]
+#[allow(unsafe_code)]
+async fn the_launcher_answers_its_gateway_and_nobody_else() {
+    const SOMEBODY: libc::uid_t = 12_345;
+    let mut bench = Bench::new().await;
+    bench.start(10).await;
+    let run = bench.dir.path().join("run");
+    let socket = run.join("launcher.sock");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&socket), mode(&run)), (0o660, 0o750));
+    for (path, mode) in [(bench.dir.path(), 0o755), (&run, 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ask = |user: Option<libc::uid_t>| {
+        let (socket, (told, answer)) = (socket.clone(), tokio::sync::oneshot::channel());
+        std::thread::spawn(move || {
+            if let Some(user) = user {
+                let same = libc::uid_t::MAX;
+                // SAFETY: made as a call of the kernel's it changes this thread's user and nothing else.
+                let done = unsafe { libc::syscall(libc::SYS_setresuid, same, user, same) };
+                assert_eq!(done, 0);
+            }
+            let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+            // Whoever is turned away may learn of it while writing.
+            let _ = stream.write_all(b"{\"id\":1,\"list\":{}}\n");
+            let mut answer = Vec::new();
+            let _ = stream.take(25).read_to_end(&mut answer);
+            told.send(String::from_utf8(answer).unwrap())
+        });
+        timeout(DEADLINE, answer)
+    };
+    assert_eq!(ask(None).await.unwrap().unwrap(), r#"{"id":1,"pcms":{"names":["#);
+    assert_eq!(ask(Some(SOMEBODY)).await.unwrap().unwrap(), "");
+    bench.finish().await;
+}
+
+/// The program `inside/hostile.rs`, as one static file in `dir`.
+fn hostile(dir: &Path) -> PathBuf {
+    let program = dir.join("pcm");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inside/hostile.rs");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-C", "opt-level=s", "-C", "target-feature=+crt-static"]);
+    assert!(rustc.arg("-o").arg(&program).arg(source).status().unwrap().success());
+    program
+}
+
+/// An image with nothing in it but a program, removed when this is dropped.
+struct Image(String);
+
+impl Image {
+    fn of(program: &Path) -> Self {
+        let tag = format!("oauthing-test-{:016x}", rand::random::<u64>());
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(program.parent().unwrap()).args([
+            "--owner=0",
+            "--group=0",
+            "--mode=0555",
+            "-c",
+            "pcm",
+        ]);
+        let mut packed = tar.stdout(Stdio::piped()).spawn().unwrap();
+        let mut import = Command::new("docker");
+        import.args(["import", "-", &tag]).stdin(packed.stdout.take().unwrap()).stdout(Stdio::null());
+        assert!(import.status().unwrap().success() && packed.wait().unwrap().success());
+        Self(tag)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "--force", &self.0]).stdout(Stdio::null()).status();
+    }
+}
+
+/// What it says to a letter: lines of a word and a value.
+async fn told(mut stream: UnixStream, letter: u8) -> Vec<(String, String)> {
+    stream.write_all(&[letter]).await.unwrap();
+    let mut text = String::new();
+    // Of one that dies at it nothing comes.
+    let _ = timeout(DEADLINE, stream.read_to_string(&mut text)).await.unwrap();
+    text.lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+fn all<'a>(facts: &'a [(String, String)], of: &str) -> Vec<&'a str> {
+    facts.iter().filter(|(word, _)| word == of).map(|(_, value)| value.as_str()).collect()
+}
+
+/// Whoever takes over a PCM, before its own last sandbox: what the container alone leaves them.
+#[tokio::test]
+#[ignore = "needs Docker"]
+async fn a_hostile_pcm_finds_no_way_out_and_nobody_else() {
+    let place = tempfile::tempdir().unwrap();
+    let program = hostile(place.path());
+    let image = Image::of(&program);
+    let mut bench = Bench::new().await;
+    bench.start_of(&image.0, 10).await;
+    let [one, two] = [&bench.names[0], &bench.names[1]];
+    let ready = bench.client.ensure(one).await.unwrap();
+    let other = bench.client.ensure(two).await.unwrap();
+
+    // Outside nothing forbids it: what is tried can succeed.
+    let mut outside = Command::new(&program).arg("--dir").arg(place.path()).spawn().unwrap();
+    let socket = place.path().join("s");
+    while UnixStream::connect(&socket).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let possible = told(UnixStream::connect(&socket).await.unwrap(), b'h').await;
+    outside.kill().unwrap();
+    outside.wait().unwrap();
+    assert!(possible.len() > 10 && possible.iter().all(|(_, error)| error == "0"), "{possible:?}");
+
+    let tried = told(ready.connect().await.unwrap(), b'a').await;
+    assert!(possible.iter().all(|(call, _)| !all(&tried, call).is_empty()) && tried.len() > 50);
+    // A number of another architecture is no call at all (ENOSYS).
+    let open: Vec<_> = tried.iter().filter(|(_, error)| !["1", "38"].contains(&error.as_str())).collect();
+    assert!(open.is_empty(), "not denied: {open:?}");
+
+    let writable = told(ready.connect().await.unwrap(), b'w').await;
+    assert_eq!(all(&writable, "longest"), ["4"], "MiB, and no more");
+    let open: Vec<_> = writable.iter().filter(|(_, error)| error == "0").collect();
+    assert!(open.is_empty() && writable.len() > 10, "written to: {writable:?}");
+
+    let seen = told(ready.connect().await.unwrap(), b'l').await;
+    assert_eq!(all(&seen, "socket"), ["/run/pcm/s"]);
+    assert_eq!(all(&seen, "process"), ["1"]);
+    // The engine puts names for resolving into /etc.
+    let elsewhere = |folder: &&&str| !["/run", "/dev", "/etc"].iter().any(|known| folder.starts_with(known));
+    assert_eq!(all(&seen, "folder").iter().find(elsewhere), None);
+    assert!(all(&seen, "read").iter().all(|read| read.ends_with(" 0")), "{:?}", all(&seen, "read"));
+    let mut variables = all(&seen, "variable");
+    variables.sort_unstable();
+    assert_eq!(variables, ["HOME", "HOSTNAME", "PATH"], "what the engine sets for everybody");
+    // Nothing to read from, two pipes that the engine throws away, its listener, this connection, the directory being read.
+    let mut descriptors = all(&seen, "open");
+    descriptors.sort_unstable();
+    assert_eq!(descriptors, ["/dev/null", "/proc/1/fd", "pipe", "pipe", "socket", "socket"]);
+    let status = all(&seen, "/proc/self/status");
+    let field = |name: &str| status.iter().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    for (name, value) in [("NoNewPrivs:", "1"), ("Seccomp:", "2"), ("Seccomp_filters:", "1"), ("NSpid:", "1")]
+    {
+        assert_eq!(field(name), value, "{name}");
+    }
+    for name in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(field(name), 16), Ok(0), "{name}");
+    }
+    assert_eq!(field("Uid:").split_whitespace().next(), Some(ready.uid.to_string().as_str()));
+    assert_eq!(
+        all(&seen, "/proc/net/dev").iter().filter(|line| line.contains(':')).count(),
+        1,
+        "the loopback"
+    );
+    assert_eq!(all(&seen, "/proc/net/route").len(), 1, "a heading");
+    assert_eq!(all(&seen, "/proc/net/unix").iter().filter(|line| line.contains('/')).count(), 1, "its own");
+    for secret in [two.as_str(), &format!("{:08x}", other.uid), "docker.sock", "containerd.sock"] {
+        assert!(seen.iter().all(|(_, value)| !value.contains(secret)), "{secret}");
+    }
+
+    // Whoever calls by numbers of another architecture is killed, or denied it where the kernel has none.
+    for (letter, way) in [(b'g', "old-gate"), (b'x', "other-abi")] {
+        let ready = bench.client.ensure(one).await.unwrap();
+        let knocked = told(ready.connect().await.unwrap(), letter).await;
+        assert!(all(&knocked, way).iter().all(|error| *error != "0"), "{knocked:?}");
+    }
     bench.finish().await;
 }

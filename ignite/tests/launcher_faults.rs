@@ -309,6 +309,42 @@ async fn a_launcher_killed_at_any_moment_leaves_no_orphan() {
     launcher.becomes_tidy(&engine, &[]).await;
 }
 
+/// What a claim stands on, killed in the middle of some: the engine, shims with their groups, PCMs.
+#[tokio::test]
+#[ignore = "needs an engine of its own"]
+async fn whatever_dies_under_a_claim_nobody_is_left_without_and_nothing_is_left_over() {
+    let mut engine = Engine::start().await;
+    let launcher = Launcher::start(&engine, serde_json::json!({ "pool": 3, "group": 4 })).await;
+    for round in 0..6_u32 {
+        launcher.pool_of(3).await;
+        let before = launcher.client.processes().await.unwrap();
+        let owners: Vec<PcmName> = (0..6).map(|n| name(10 * round + n)).collect();
+        let mut calls = JoinSet::new();
+        for owner in owners.clone() {
+            let client = launcher.client.clone();
+            calls.spawn(async move { client.ensure(&owner).await.is_ok() });
+        }
+        sleep(Duration::from_millis(2 + 17 * u64::from(round))).await;
+        match round % 3 {
+            0 => engine.kill(),
+            1 => kill_pid(parent(before[0].pid)),
+            _ => before.iter().for_each(|pcm| kill_pid(pcm.pid)),
+        }
+        while calls.join_next().await.is_some() {}
+        if round % 3 == 0 {
+            engine.restart().await;
+        }
+        for owner in &owners {
+            serves(&launcher.client.ensure(owner).await.unwrap()).await;
+        }
+        launcher.becomes_tidy(&engine, &owners).await;
+        for owner in &owners {
+            launcher.client.remove(owner).await.unwrap();
+        }
+    }
+    launcher.becomes_tidy(&engine, &[]).await;
+}
+
 #[tokio::test]
 #[ignore = "needs an engine of its own"]
 async fn two_launchers_do_not_get_into_each_others_way() {

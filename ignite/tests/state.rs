@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::client::{Client, bearer, will};
 use common::{Stack, app_detail, until};
-use mqtt_wire::{Connect, Properties, Property, Version};
+use mqtt_wire::{Connect, Packet, Properties, Property, QoS, Version};
 use serde_json::json;
 
 const KEEP: [Property<'static>; 1] = [Property::SessionExpiryInterval(600)];
@@ -124,6 +124,28 @@ async fn an_erased_owner_leaves_nothing() {
     until("everything is gone", async || stack.kept().is_empty()).await;
 }
 
+/// An erasure is not forgotten because nobody can carry it out at that moment.
+#[tokio::test]
+async fn an_owner_who_is_erased_while_the_launcher_is_away_is_gone_when_it_is_back() {
+    let mut stack = Stack::start().await;
+    let (mut app, _device, _) = parties(&stack).await;
+    stack.stop_launcher();
+    app.expect(|packet| assert!(matches!(packet, Packet::Disconnect(_)))).await;
+    until("the launcher is gone", async || stack.launcher.list().await.is_err()).await;
+    assert_eq!(stack.kept().len(), 1);
+    stack.didp.facts().tokens.clear();
+    stack.didp.facts().grants.clear();
+    stack.didp.say("erased", "sub", "owner");
+    let errors = async || {
+        let metrics = reqwest::get(format!("http://{}/metrics", stack.metrics)).await.unwrap();
+        metrics.text().await.unwrap().contains("event=\"erase_failed\"")
+    };
+    until("it was tried", errors).await;
+    assert_eq!(stack.kept().len(), 1);
+    stack.start_launcher().await;
+    until("everything is gone", async || stack.kept().is_empty()).await;
+}
+
 /// A stack whose PCMs are stopped after a second without anybody.
 async fn hasty() -> Stack {
     Stack::with(|config| config.launcher.idle_seconds = 1).await
@@ -230,4 +252,67 @@ async fn a_release_while_the_pcm_is_stopped_leaves_nothing() {
     stack.didp.revoke("owner", "s-app");
     stack.didp.revoke("owner", "s-device");
     until("everything is gone", async || stack.kept().is_empty()).await;
+}
+
+/// Who has used up their disk is told so, keeps what was acknowledged, and is nobody else's trouble.
+#[tokio::test]
+async fn an_owners_disk_has_an_end_that_is_said_and_nobody_elses() {
+    const PAYLOAD: usize = 20_000;
+    let stack = Stack::with(|config| config.launcher.owner_disk_mib = 1).await;
+    let (app, device, [app_token, device_token]) = parties(&stack).await;
+    let other = stack.didp.add_device("other", "s-other", "label2");
+    let reader = stack.didp.add_app("other", "s-reader", json!([app_detail("label2", &["read"])]));
+    let mut away = stack.connect().await;
+    assert_eq!(away.connect(kept(&reader)).await, 0);
+    assert_eq!(away.subscribe(1, &["d/#"]).await, [2]);
+    away.disconnect().await;
+    app.disconnect().await;
+    device.disconnect().await;
+
+    let payload = |number: u16| [&number.to_be_bytes()[..], &[b'x'; PAYLOAD]].concat();
+    let (mut kept_messages, mut cuts) = (0, 0);
+    // The message at which the disk turned out to be full costs the connection: it can be neither kept nor refused.
+    let code = loop {
+        let mut device = stack.connect().await;
+        device.log_in(Version::V5, "thermostat", &device_token).await;
+        let ended = loop {
+            device.publish(QoS::AtLeastOnce, 1, "d/temperature", &payload(kept_messages + 1)).await;
+            let answer = device.expect(|packet| match packet {
+                Packet::PubAck(ack) => Some(ack.reason.0),
+                Packet::Disconnect(_) => None,
+                other => panic!("{other:?}"),
+            });
+            match answer.await {
+                Some(0) => kept_messages += 1,
+                ended => break ended,
+            }
+            assert!(usize::from(kept_messages) * PAYLOAD < 1 << 20, "there is no end");
+        };
+        if let Some(code) = ended {
+            device.ping().await;
+            break code;
+        }
+        cuts += 1;
+        assert!(cuts < 3, "it is not said");
+    };
+    assert_eq!((code, cuts), (0x97, 1));
+    assert!(kept_messages > 10);
+    let files = stack.kept().into_iter().flat_map(|dir| std::fs::read_dir(dir).unwrap());
+    assert!(files.map(|file| file.unwrap().metadata().unwrap().len()).all(|length| length <= 512 << 10));
+
+    let mut device = stack.connect().await;
+    device.log_in(Version::V5, "other", &other).await;
+    assert_eq!(device.publish_acked(1, "d/temperature", &payload(1)).await, 0);
+    // What was acknowledged is there. As long as its taking cannot be noted either, whoever takes it is cut off and gets it again.
+    let mut left: BTreeSet<Vec<u8>> = (1..=kept_messages).map(payload).collect();
+    while !left.is_empty() {
+        let mut app = stack.connect().await;
+        assert_eq!(app.connect(kept(&app_token)).await, 0);
+        while let Some(taken) = app.message_or_end().await {
+            left.remove(&taken);
+            if left.is_empty() {
+                break;
+            }
+        }
+    }
 }

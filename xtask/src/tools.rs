@@ -31,6 +31,8 @@ pub(crate) enum Tool {
     MosquittoClients,
     /// Python 3 with venv, for paho-mqtt.
     PythonVenv,
+    /// curl.
+    Curl,
     /// SQLite's command line.
     Sqlite,
     /// OpenSSL's command line.
@@ -65,6 +67,7 @@ impl Tool {
             Tool::Zbar => succeeds("zbarimg", &["--version"]),
             Tool::MosquittoClients => on_path("mosquitto_pub") && on_path("mosquitto_sub"),
             Tool::PythonVenv => succeeds("python3", &["-c", "import venv, ensurepip"]),
+            Tool::Curl => on_path("curl"),
             Tool::Sqlite => on_path("sqlite3"),
             Tool::Openssl => succeeds("openssl", &["version"]),
             Tool::Mosquitto => on_path("mosquitto") || PathBuf::from("/usr/sbin/mosquitto").exists(),
@@ -105,6 +108,7 @@ impl Tool {
             Tool::Zbar => "zbar-tools",
             Tool::MosquittoClients => "mosquitto-clients",
             Tool::PythonVenv => "python3-venv",
+            Tool::Curl => "curl",
             Tool::Sqlite => "sqlite3",
             Tool::Openssl => "openssl",
             Tool::Mosquitto => "mosquitto",

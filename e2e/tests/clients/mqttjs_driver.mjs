@@ -21,6 +21,7 @@ const connect = (command) =>
       username: command.username,
       password: command.password,
       ca: command.ca ? readFileSync(command.ca) : undefined,
+      properties: command.method ? { authenticationMethod: command.method } : undefined,
       reconnectPeriod: 0,
     })
     client.on('connect', () => resolve(0))
@@ -44,9 +45,21 @@ const publish = (command) =>
     )
   })
 
+// mqtt.js has no function for it, but reads and writes the packet: the code of the AUTH that answers, or of the DISCONNECT.
+const reauthenticate = (command) =>
+  new Promise((resolve) => {
+    client.on('packetreceive', function answered(packet) {
+      if (packet.cmd !== 'auth' && packet.cmd !== 'disconnect') return
+      client.off('packetreceive', answered)
+      resolve(packet.reasonCode)
+    })
+    const properties = { authenticationMethod: command.method, authenticationData: Buffer.from(command.token) }
+    client._sendPacket({ cmd: 'auth', reasonCode: 0x19, properties })
+  })
+
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line)
-  const code = await { connect, subscribe, publish }[command.do](command)
+  const code = await { connect, subscribe, publish, reauthenticate }[command.do](command)
   say({ code })
 }
 process.exit(0)

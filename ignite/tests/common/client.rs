@@ -166,6 +166,16 @@ impl Client {
         arrived
     }
 
+    /// The next message's payload, acknowledged; none if the session ends instead.
+    pub async fn message_or_end(&mut self) -> Option<Vec<u8>> {
+        let frame = self.frame().await?;
+        let Packet::Publish(publish) = Packet::decode(&frame, self.version).unwrap() else { return None };
+        let ack = publish.packet_id.map(|id| Ack::new(id, mqtt_wire::ReasonCode::SUCCESS));
+        let ack = Packet::PubAck(ack.expect("QoS 1")).to_vec(self.version);
+        self.try_send_raw(&ack).await;
+        Some(publish.payload.to_vec())
+    }
+
     /// Takes messages of any QoS, with the whole handshake of each, until `enough` of them have come.
     pub async fn messages_until(&mut self, enough: impl Fn(&[Arrived]) -> bool) -> Vec<Arrived> {
         let mut arrived: Vec<Arrived> = Vec::new();

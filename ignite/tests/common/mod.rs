@@ -136,6 +136,14 @@ impl Stack {
         self.launcher_shutdown.begin();
     }
 
+    /// Starts another launcher where the one was that was stopped.
+    pub async fn start_launcher(&mut self) {
+        until("the launcher is gone", async || self.launcher.list().await.is_err()).await;
+        self.launcher_shutdown = Shutdown::new();
+        tokio::spawn(ignite::launcher::run(self.config.launcher.clone(), self.launcher_shutdown.clone()));
+        until("the launcher listens", async || self.launcher.list().await.is_ok()).await;
+    }
+
     pub async fn is_ready(&self) -> bool {
         let answer = reqwest::get(format!("http://{}/readyz", self.http)).await;
         answer.is_ok_and(|answer| answer.status().is_success())

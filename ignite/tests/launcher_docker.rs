@@ -481,6 +481,12 @@ async fn a_hostile_pcm_finds_no_way_out_and_nobody_else() {
         assert!(seen.iter().all(|(_, value)| !value.contains(secret)), "{secret}");
     }
 
+    // More memory than an owner's part is nobody's but the end of who wants it.
+    assert_eq!(told(ready.connect().await.unwrap(), b'm').await, []);
+    let ended = bench.inspect(one).await.unwrap().state.unwrap();
+    assert_eq!((ended.running, ended.oom_killed), (Some(false), Some(true)));
+    assert_eq!(all(&told(other.connect().await.unwrap(), b'l').await, "socket"), ["/run/pcm/s"]);
+
     // Whoever calls by numbers of another architecture is killed, or denied it where the kernel has none.
     for (letter, way) in [(b'g', "old-gate"), (b'x', "other-abi")] {
         let ready = bench.client.ensure(one).await.unwrap();

@@ -198,6 +198,50 @@ async fn containers_share_shims_and_a_shim_that_dies_takes_its_group_only() {
     launcher.becomes_tidy(&engine, &owners).await;
 }
 
+/// The socket of an engine that does not know the annotation: on its way it gets a name that means nothing.
+async fn without_annotations(engine: PathBuf, socket: PathBuf) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+    const KNOWN: &[u8] = b"io.containerd.runc.v2.group";
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        let engine = tokio::net::UnixStream::connect(&engine).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_engine, mut to_engine) = engine.into_split();
+        tokio::spawn(async move { copy(&mut from_engine, &mut to_client).await });
+        tokio::spawn(async move {
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                let known = bytes[..count].windows(KNOWN.len()).position(|found| found == KNOWN);
+                if let Some(at) = known {
+                    bytes[at] = b'x';
+                }
+                to_engine.write_all(&bytes[..count]).await?;
+            }
+            to_engine.shutdown().await
+        });
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an engine of its own"]
+async fn where_the_annotation_is_dropped_each_has_a_shim_of_its_own() {
+    let engine = Engine::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    tokio::spawn(without_annotations(engine.socket(), socket.clone()));
+    until("the way is there", async || socket.exists()).await;
+    let launcher = Launcher::start(&engine, serde_json::json!({ "pool": 1, "engine": socket })).await;
+    for owner in [1, 2] {
+        serves(&launcher.client.ensure(&name(owner)).await.unwrap()).await;
+    }
+    launcher.pool_of(1).await;
+    let all = launcher.client.processes().await.unwrap();
+    let shims: BTreeSet<u32> = all.iter().map(|pcm| parent(pcm.pid)).collect();
+    assert_eq!((all.len(), shims.len()), (3, 3));
+    assert!(all.iter().all(|pcm| pcm.group.is_none()), "read back: {all:?}");
+}
+
 #[tokio::test]
 #[ignore = "needs an engine of its own"]
 async fn without_its_engine_the_pool_still_serves_and_names_come_later() {

@@ -136,6 +136,7 @@ async fn a_whole_life_leaves_no_identifier_in_the_log() {
     for line in ["serving", "events_up", "session_begins", "session_ended", "connection_refused"] {
         assert!(log.contains(line), "{line}: {log}");
     }
+    assert!(launcher_log.contains("runtime_process"), "what processes do not get is said: {launcher_log}");
     for mark in ["marked", "token-of", "temperature", "127.0.0.1"] {
         assert!(!log.contains(mark), "{mark}: {log}");
         assert!(!launcher_log.contains(mark), "{mark}: {launcher_log}");

@@ -284,6 +284,31 @@ async fn a_client_that_is_still_writing_gets_its_answer() {
     assert_eq!(client.connack().await, 0x87);
 }
 
+/// What somebody asks without reading the answers is not kept for them: they are not read from any more, and cut off.
+#[tokio::test]
+async fn who_reads_no_answers_is_not_read_from() {
+    const MUCH: usize = 64 << 20;
+    let stack = Stack::with(|config| {
+        config.limits.packets_per_second = u32::MAX;
+        config.limits.write_seconds = 1;
+    })
+    .await;
+    let token = stack.didp.add_device("owner", "s1", "label1");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut client = Client::over(socket.connect(stack.mqtt).await.unwrap());
+    client.log_in(Version::V311, "c", &token).await;
+    let requests = Packet::PingReq.to_vec(Version::V311).repeat(16 * 1024);
+    let mut sent = 0;
+    let asking = async {
+        while sent < MUCH && client.try_send_raw(&requests).await {
+            sent += requests.len();
+        }
+    };
+    timeout(DEADLINE, asking).await.expect("it is cut off");
+    assert!(sent < MUCH / 4, "{sent}");
+}
+
 /// A second client with the same id under the same grant takes over; under another grant it does not (checklist 41).
 #[tokio::test]
 async fn a_client_id_takes_over_within_its_grant_only() {

@@ -219,6 +219,52 @@ fn the_process_is_locked_in_and_not_dumpable() {
     }
 }
 
+/// Where it cannot lock itself in, it does not serve.
+#[test]
+#[allow(unsafe_code)]
+fn without_its_lock_it_does_not_start() {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    use std::os::unix::process::CommandExt as _;
+    let lock = [(libc::SYS_seccomp, Vec::new())].into_iter().collect();
+    let denied = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(lock, SeccompAction::Allow, denied, arch).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    let start = |sandbox: &[&str], is_denied: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pcm"));
+        command.arg("--dir").arg(directory.path()).args(["--peer-uid", "0"]).args(sandbox);
+        command.stderr(std::process::Stdio::null());
+        let program = program.clone();
+        // SAFETY: between fork and exec only a system call is made, on memory that is there.
+        unsafe {
+            command.pre_exec(move || match is_denied {
+                true => seccompiler::apply_filter(&program).map_err(std::io::Error::other),
+                false => Ok(()),
+            });
+        }
+        let mut pcm = Pcm { child: command.spawn().unwrap() };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(ended) = pcm.child.try_wait().unwrap() {
+                return Some(ended.success());
+            }
+            if let Ok(mut client) = std::os::unix::net::UnixStream::connect(directory.path().join("s"))
+                && client.shutdown(std::net::Shutdown::Write).is_ok()
+                && std::io::Read::read(&mut client, &mut [0]).is_ok()
+            {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "it neither serves nor ends");
+            std::thread::yield_now();
+        }
+    };
+    assert_eq!(start(&["--sandbox"], true), Some(false));
+    // That is for the lock alone: without it, or with it allowed, it serves.
+    assert_eq!(start(&[], true), None);
+    assert_eq!(start(&["--sandbox"], false), None);
+}
+
 #[test]
 fn what_is_no_unix_listener_is_refused() {
     let status = std::process::Command::new(env!("CARGO_BIN_EXE_pcm"))

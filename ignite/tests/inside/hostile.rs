@@ -174,6 +174,15 @@ fn writing(dir: &Path) -> String {
     told
 }
 
+/// All memory that it can get, in MiB.
+fn hoarding() -> String {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    while hoard.len() < 1_024 {
+        hoard.push(vec![1; 1 << 20]);
+    }
+    format!("hoarded {}\n", hoard.len())
+}
+
 /// Everything that it can see of anybody else.
 fn seeing() -> String {
     let mut told = String::new();
@@ -285,6 +294,7 @@ fn main() {
             b'h' => calls(false, &dir),
             b'w' => writing(&dir),
             b'l' => seeing(),
+            b'm' => hoarding(),
             b'g' => by_the_old_gate(),
             b'x' => by_another_abi(),
             _ => String::new(),

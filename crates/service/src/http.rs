@@ -1,4 +1,5 @@
-//! HTTP/1.1 over a [`Listener`](crate::net::Listener), with a time limit on headers and a graceful stop.
+//! HTTP/1.1 over a [`Listener`](crate::net::Listener), with time limits on headers and on answers that nobody takes, and a graceful
+//! stop.
 //!
 //! Handlers find the peer's address as `ConnectInfo<SocketAddr>`, and [`Proven`]. Body limits belong to the routes.
 
@@ -12,9 +13,19 @@ use tower::ServiceExt as _;
 
 use crate::Shutdown;
 use crate::net::{Admission, Listener, Stream, accept};
+use crate::taking::Taking;
 
 /// Time in which a request's headers must have come.
 pub const HEADERS: Duration = Duration::from_secs(10);
+/// Time in which a peer must take something of what waits for it, also after an upgrade.
+const TAKES: Duration = Duration::from_secs(60);
+
+/// How long a peer is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    headers: Duration,
+    takes: Duration,
+}
 
 /// Whether the peer proved a certificate that the listener asked for (see [`Stream::is_proven`]); an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +45,22 @@ pub async fn serve_within(
     shutdown: Shutdown,
 ) {
     let router = router.layer(axum::middleware::from_fn(crate::metrics::observe));
+    let patience = Patience { headers, takes: TAKES };
     let stop = shutdown.clone();
     accept(listener, admission, shutdown, move |stream, peer| {
-        connection_within(headers, stream, peer, router.clone(), stop.clone())
+        connection_within(patience, stream, peer, router.clone(), stop.clone())
     })
     .await;
 }
 
 /// Serves one connection; upgrades (WebSocket) are possible.
 pub async fn connection(stream: Stream, peer: SocketAddr, router: Router, shutdown: Shutdown) {
-    connection_within(HEADERS, stream, peer, router, shutdown).await;
+    let patience = Patience { headers: HEADERS, takes: TAKES };
+    connection_within(patience, stream, peer, router, shutdown).await;
 }
 
 async fn connection_within(
-    headers: Duration,
+    patience: Patience,
     stream: Stream,
     peer: SocketAddr,
     router: Router,
@@ -61,9 +74,9 @@ async fn connection_within(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(headers)
+        .header_read_timeout(patience.headers)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Taking::within(patience.takes, stream)), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -93,6 +106,7 @@ pub fn is_same_origin(headers: &http::HeaderMap) -> bool {
 mod tests {
     use super::*;
     use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[test]
     fn whose_page_a_request_came_from() {
@@ -125,5 +139,38 @@ mod tests {
         server.await.unwrap();
         assert!(shutdown.drain(Duration::from_secs(5)).await);
         assert!(reqwest::get(format!("http://{address}/")).await.is_err());
+    }
+    /// Whoever asks and does not read is not waited for longer than that, and the place is free again.
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        const MUCH: usize = 64 << 20;
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let router = Router::new().route("/", get(|| async { vec![b'x'; MUCH] }));
+        let patience = Patience { headers: HEADERS, takes: Duration::from_millis(300) };
+        let (stop, admission) = (shutdown.clone(), Admission::new(1, 1));
+        let serving = accept(listener, admission.clone(), shutdown.clone(), move |stream, peer| {
+            connection_within(patience, stream, peer, router.clone(), stop.clone())
+        });
+        tokio::spawn(serving);
+        let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+        silent.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        silent.readable().await.unwrap();
+        assert!(admission.admit(address.ip()).is_none());
+        let free = async {
+            while admission.admit(address.ip()).is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), free).await.expect("the place is free again");
+        let mut taken = Vec::new();
+        let _broken = silent.read_to_end(&mut taken).await;
+        assert!(taken.len() < MUCH, "{}", taken.len());
+        // Whoever reads gets all of it, however long that takes as a whole.
+        assert_eq!(
+            reqwest::get(format!("http://{address}/")).await.unwrap().bytes().await.unwrap().len(),
+            MUCH
+        );
     }
 }

@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod secret;
 pub mod shutdown;
 pub mod spans;
+mod taking;
 pub mod telemetry;
 pub mod tls;
 pub mod workers;

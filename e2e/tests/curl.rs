@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// curl, asking the gateway over TLS with a token; none if it is not installed.
 fn curl(scene: &Scene, token: &str, path: &str) -> Option<Command> {
-    let mut command = Command::new(program("curl")?);
+    // Into a pipe it would keep the head of an answer to itself until something follows.
+    let mut command = Command::new("stdbuf");
+    command.arg("-oL").arg(program("curl")?);
     let port = Way { version: 5, tls: true, websocket: true }.port(&scene.stack);
     command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "--cacert"]);
     command.arg(scene.stack.ca_file()).arg("--header").arg(format!("Authorization: Bearer {token}"));

@@ -5,6 +5,7 @@
 //! the [`Page`] tells where it would have led.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::{Client, ClientBuilder, Method, StatusCode, header, redirect};
@@ -14,6 +15,8 @@ use crate::html::{self, Control, Form as Markup};
 
 /// Redirects that are followed for one click.
 const MOST_REDIRECTS: usize = 20;
+/// Longest silence of a server in the middle of an answer, or before it. Event streams say something every fifteen seconds.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// One person's browser: what it holds (cookies) no other has.
 #[derive(Debug, Clone)]
@@ -27,7 +30,7 @@ impl Browser {
     /// # Errors
     /// If no TLS provider is installed.
     pub fn new() -> anyhow::Result<Self> {
-        Self::on(Client::builder().cookie_store(true))
+        Self::on(Client::builder().cookie_store(true).read_timeout(SILENCE))
     }
 
     /// The same on a client with settings of its own: where it keeps its cookies, which address it connects from.
@@ -104,7 +107,8 @@ impl Browser {
 #[must_use]
 pub fn http() -> Client {
     service::tls::install_provider();
-    Client::builder().no_proxy().build().expect("a client without options can be made")
+    let client = Client::builder().no_proxy().read_timeout(SILENCE);
+    client.build().expect("a client without options can be made")
 }
 
 /// What the browser shows.

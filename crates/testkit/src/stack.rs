@@ -377,10 +377,19 @@ fn start_didp(deployment: &Deployment, bound: DidpListeners, clock: Clock) -> an
         ..didp::Listeners::default()
     };
     // On a thread of its own: rustc does not see from here that the DIdP's future may move between threads (rust-lang/rust#110338).
+    // And on a runtime of its own: a test that fails takes its runtime away at once, and would wait for this thread, which waits for
+    // tasks that are gone with the runtime.
     Ok(Running::start("didp", move |shutdown| async move {
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(didp::run(config, listeners, clock, shutdown)))
-            .await?
+        let (ended, outcome) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("didp".to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let served = runtime
+                .context("a runtime")
+                .and_then(|runtime| runtime.block_on(didp::run(config, listeners, clock, shutdown)));
+            // Nobody hears it if the test has ended meanwhile.
+            let _ = ended.send(served);
+        })?;
+        outcome.await.context("its thread ended")?
     }))
 }
 

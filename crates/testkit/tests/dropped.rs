@@ -1,5 +1,6 @@
 //! A test that fails drops its stack wherever it is. It has to fail then, and not to hang.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -36,8 +37,16 @@ async fn fails(until: Until) -> anyhow::Result<()> {
     bail!("on purpose")
 }
 
+/// Whatever panics while its stack is taken away ends by luck.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
 #[test]
 fn a_test_that_fails_ends() -> anyhow::Result<()> {
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        shown(panic);
+    }));
     for until in [Until::Started, Until::Claimed, Until::Asking] {
         for threads in [1, 2] {
             let (ended, end) = mpsc::channel();
@@ -58,5 +67,6 @@ fn a_test_that_fails_ends() -> anyhow::Result<()> {
             }
         }
     }
+    anyhow::ensure!(PANICS.load(Ordering::Relaxed) == 0, "a part panicked");
     Ok(())
 }

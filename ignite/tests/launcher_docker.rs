@@ -483,8 +483,16 @@ async fn a_hostile_pcm_finds_no_way_out_and_nobody_else() {
 
     // More memory than an owner's part is nobody's but the end of who wants it.
     assert_eq!(told(ready.connect().await.unwrap(), b'm').await, []);
-    let ended = bench.inspect(one).await.unwrap().state.unwrap();
-    assert_eq!((ended.running, ended.oom_killed), (Some(false), Some(true)));
+    let ended = async {
+        loop {
+            let state = bench.inspect(one).await.unwrap().state.unwrap();
+            if state.running == Some(false) {
+                return state.oom_killed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(timeout(DEADLINE, ended).await.unwrap(), Some(true));
     assert_eq!(all(&told(other.connect().await.unwrap(), b'l').await, "socket"), ["/run/pcm/s"]);
 
     // Whoever calls by numbers of another architecture is killed, or denied it where the kernel has none.

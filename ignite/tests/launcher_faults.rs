@@ -210,12 +210,16 @@ async fn without_annotations(engine: PathBuf, socket: PathBuf) {
         let (mut from_engine, mut to_engine) = engine.into_split();
         tokio::spawn(async move { copy(&mut from_engine, &mut to_client).await });
         tokio::spawn(async move {
-            let mut bytes = vec![0; 64 << 10];
+            // The last byte is changed: what is before it may have gone with the read before.
+            let (mut bytes, mut seen) = (vec![0; 64 << 10], Vec::new());
             while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
-                let known = bytes[..count].windows(KNOWN.len()).position(|found| found == KNOWN);
-                if let Some(at) = known {
-                    bytes[at] = b'x';
+                for byte in &mut bytes[..count] {
+                    seen.push(*byte);
+                    if seen.ends_with(KNOWN) {
+                        *byte = b'x';
+                    }
                 }
+                seen.drain(..seen.len().saturating_sub(KNOWN.len()));
                 to_engine.write_all(&bytes[..count]).await?;
             }
             to_engine.shutdown().await

@@ -184,9 +184,7 @@ impl Containers {
 
     /// Whether the engine took the annotation. One that dropped it started a shim for this container alone.
     fn is_grouped(&self, found: &ContainerInspectResponse, group: &str) -> bool {
-        let annotations = found.host_config.as_ref().and_then(|host| host.annotations.as_ref());
-        let kept = annotations.and_then(|all| all.get(super::groups::ANNOTATION)).map(String::as_str);
-        if kept == Some(group) {
+        if annotated(found) == Some(group) {
             return true;
         }
         self.said_ungrouped.call_once(|| {
@@ -260,7 +258,8 @@ impl Containers {
                 let running = container.state.as_ref().and_then(|state| state.running).unwrap_or(false);
                 let ours = self.is_ours(&labels);
                 let name = container.name.as_deref().unwrap_or(name).trim_start_matches('/');
-                Ok(Some(ours.then(|| self.seen(name, &labels, running, pid(&container)))))
+                let group = annotated(&container).map(str::to_owned);
+                Ok(Some(ours.then(|| Seen { group, ..self.seen(name, &labels, running, pid(&container)) })))
             }
             Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -304,7 +303,8 @@ impl Containers {
             running,
             outdated,
             pid,
-            group: labels.get(LABEL_GROUP).cloned(),
+            // What it was asked for; an engine that has dropped it once drops it always.
+            group: labels.get(LABEL_GROUP).filter(|_| !self.said_ungrouped.is_completed()).cloned(),
         }
     }
 
@@ -384,6 +384,12 @@ async fn connect(socket: &str) -> anyhow::Result<Docker> {
 /// A time as the engine takes it: whole seconds, rounded down.
 fn seconds(time: SystemTime) -> String {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
+}
+
+/// The group that the engine has kept of a container's annotations.
+fn annotated(found: &ContainerInspectResponse) -> Option<&str> {
+    let annotations = found.host_config.as_ref()?.annotations.as_ref()?;
+    annotations.get(super::groups::ANNOTATION).map(String::as_str)
 }
 
 fn pid(container: &ContainerInspectResponse) -> u32 {

@@ -28,6 +28,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const FRESH: Duration = Duration::from_millis(500);
 /// How long the engine may take to rename a container, when nobody waits for it.
 const RENAME_LIMIT: Duration = Duration::from_secs(10);
+/// First pause before it is tried again.
+const NAME_AGAIN: Duration = Duration::from_secs(1);
 /// PCMs that are dealt with at once.
 const AT_ONCE: usize = 16;
 
@@ -367,16 +369,28 @@ impl Launcher {
 
     /// Names what could not be named at once.
     async fn name_late(&self) {
+        let mut pause = NAME_AGAIN;
         loop {
             self.to_name.notified().await;
             let unnamed = std::mem::take(&mut *self.unnamed());
+            let mut still = Vec::new();
             for name in unnamed {
                 let _flight = self.enter(&name).await;
                 let Some(body) = self.body(&name) else { continue };
                 if let Err(failure) = self.check_owner(&name, body).await {
                     tracing::warn!(event = "pcm_unnamed", %name, %failure, "a PCM's container has not its name yet");
+                    still.push(name);
                 }
             }
+            if still.is_empty() {
+                pause = NAME_AGAIN;
+                continue;
+            }
+            // The engine is away, or busy.
+            sleep(pause).await;
+            pause = (pause * 2).min(EVERY);
+            self.unnamed().extend(still);
+            self.to_name.notify_one();
         }
     }
 

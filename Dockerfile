@@ -12,10 +12,11 @@ FROM sources AS binaries
 RUN --mount=type=cache,id=oauthing-registry,sharing=locked,target=/usr/local/cargo/registry \
     --mount=type=cache,id=oauthing-git,sharing=locked,target=/usr/local/cargo/git \
     --mount=type=cache,id=oauthing-target,sharing=locked,target=/src/target \
-    cargo build --release --locked -p didp -p ignite -p factory -p device -p tpa -p demo -p loadtest \
-    && mkdir /out \
+    cargo build --release --locked -p didp -p ignite -p factory -p device -p tpa -p demo -p loadtest --bins --example seed \
+    && mkdir -p /out/examples \
     && cp target/release/didp target/release/ignite target/release/factory target/release/device target/release/tpa \
-        target/release/demo target/release/loadtest /out/
+        target/release/demo target/release/loadtest /out/ \
+    && cp target/release/examples/seed /out/examples/
 
 FROM sources AS static-pcm
 # With a target named, the flag holds for the program alone and not for the build scripts.
@@ -111,8 +112,15 @@ FROM base AS loadtest
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto >/dev/null && rm -rf /var/lib/apt/lists/* \
     && install -d -m 0777 /results
 COPY --from=binaries /out/loadtest /out/didp /out/ignite /usr/local/bin/
+COPY --from=binaries /out/examples /usr/local/bin/examples/
 COPY --from=static-pcm /out/pcm /usr/local/bin/
 ENTRYPOINT ["loadtest"]
+
+# `docker build --target programs --output target/programs .`: what the images run, to be measured on the host by `loadtest`.
+FROM scratch AS programs
+COPY --from=binaries /out/loadtest /out/didp /out/ignite /
+COPY --from=binaries /out/examples /examples/
+COPY --from=static-pcm /out/pcm /
 
 # An owner's broker: one static program and nothing else. The launcher starts it, each as a user of its own.
 FROM scratch AS pcm

@@ -33,6 +33,21 @@ pub(crate) fn build(prefix: &str) -> anyhow::Result<()> {
         .go()
 }
 
+/// Where [`programs`] puts them, below the workspace.
+pub(crate) const PROGRAMS: &str = "target/programs";
+
+/// Takes the programs out of the images' build, to be measured on this host as they are shipped.
+///
+/// # Errors
+/// A build that fails.
+pub(crate) fn programs() -> anyhow::Result<()> {
+    let to = root().join(PROGRAMS);
+    let to = to.to_str().context("the workspace's path is no UTF-8")?;
+    Run::new("docker", &["build", "--progress", "plain", "--target", "programs", "--output", to, "."])
+        .env("DOCKER_BUILDKIT", "1")
+        .go()
+}
+
 /// The running deployment; dropped, it is taken down with its volumes.
 pub(crate) struct Stack {
     down: bool,

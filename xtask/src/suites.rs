@@ -27,7 +27,7 @@ struct Suite {
 
 /// Whatever builds in the usual profile names the whole workspace: one package alone has other features, and everything would be built
 /// once more.
-const SUITES: [Suite; 17] = [
+const SUITES: [Suite; 18] = [
     Suite { name: "fmt", what: "formatting", needs: &[Tool::Rustfmt], run: fmt },
     Suite { name: "docs", what: "links, names and copies in the documents", needs: &[], run: docs },
     Suite { name: "clippy", what: "lints, warnings as errors", needs: &[Tool::Clippy], run: clippy },
@@ -99,6 +99,12 @@ const SUITES: [Suite; 17] = [
         what: "who has what, beside who may have it: every mark looked for everywhere in the Compose deployment",
         needs: &[Tool::Docker, Tool::Sqlite, Tool::Capture],
         run: privacy,
+    },
+    Suite {
+        name: "loadtest",
+        what: "every load scenario, shortly, beside Mosquitto and the committed figures",
+        needs: &[Tool::Docker, Tool::Mosquitto],
+        run: loadtest,
     },
 ];
 
@@ -283,16 +289,13 @@ fn firmware() -> anyhow::Result<()> {
     crate::firmware::firmware(None)
 }
 
-/// Every load scenario with `--quick`, compared with the committed figures: under four minutes, and as long again to build what is
-/// measured. Not a suite: it has not been seen to pass as a whole.
+/// Every load scenario with `--quick`, compared with the committed figures, on the programs of the images: under four minutes.
 ///
 /// # Errors
-/// A scenario that does not run to its end.
+/// A scenario that does not run to its end, or all of them too slow.
 pub(crate) fn loadtest() -> anyhow::Result<()> {
-    let build =
-        ["build", "--locked", "--release", "-p", "didp", "-p", "ignite", "-p", "pcm", "-p", "loadtest"];
-    Run::new(cargo(), &[&build[..], &["--bins", "--example", "seed"]].concat()).go()?;
-    Run::new("target/release/loadtest", &["smoke"]).go()
+    stack::programs()?;
+    Run::new(root().join(stack::PROGRAMS).join("loadtest"), &["smoke"]).go()
 }
 
 fn images() -> anyhow::Result<()> {

@@ -9,9 +9,12 @@ use crate::brokers::System;
 /// How far a quick run may be from the committed figure before it is said.
 const FACTOR: f64 = 3.0;
 
-/// What is compared; the rest follows from these or depends on how long a run was.
+/// What is compared with the same case; the rest follows from these or depends on how long a run was.
 const METRICS: [&str; 7] =
     ["mean_ms", "p50_ms", "p99_ms", "per_second", "per_core_second", "bytes_each", "owners_per_2gb"];
+
+/// What is compared with a case that has other numbers: what one owner or one message costs, however many there are.
+const OF_EACH: [&str; 3] = ["per_core_second", "bytes_each", "owners_per_2gb"];
 
 /// What is different, a line each, and how many numbers were compared.
 #[must_use]
@@ -22,7 +25,8 @@ pub fn compare(quick: &Results, committed: &Results) -> (Vec<String>, usize) {
     for case in cases(quick) {
         for system in [System::Oauthing, System::Mosquitto, System::Rumqttd] {
             let Some(nearest) = nearest(&case, &known, system) else { continue };
-            for metric in METRICS {
+            let metrics = if nearest.params == case.params { &METRICS[..] } else { &OF_EACH[..] };
+            for metric in metrics {
                 let pair = (case.spread(system, metric), nearest.spread(system, metric));
                 let (Some(now), Some(then)) = pair else { continue };
                 compared += 1;
@@ -53,24 +57,24 @@ fn named(case: &Case<'_>) -> String {
     serde_json::to_string(&case.params).unwrap_or_default()
 }
 
-/// The committed case with the most parameters alike, and of those the one with the nearest numbers: a quick run has its own, smaller
-/// cases.
+/// The committed case that differs in numbers only, and in those least: a quick run may have smaller cases of its own.
 fn nearest<'a>(case: &Case<'_>, known: &'a [Case<'a>], system: System) -> Option<&'a Case<'a>> {
     let distance = |other: &Case<'_>| {
-        let mut sum = 0.0;
-        for (name, value) in &case.params {
-            sum += match (value.as_u64(), other.params.get(name).and_then(serde_json::Value::as_u64)) {
-                (Some(one), Some(other)) => (float(one + 1).ln() - float(other + 1).ln()).abs(),
-                _ if other.params.get(name) == Some(value) => 0.0,
-                _ => 100.0,
-            };
-        }
-        sum
+        let apart = |(name, value): (&String, &serde_json::Value)| {
+            let its = other.params.get(name)?;
+            match (value.as_u64(), its.as_u64()) {
+                (Some(one), Some(other)) => Some((float(one + 1).ln() - float(other + 1).ln()).abs()),
+                _ => (its == value).then_some(0.0),
+            }
+        };
+        case.params.iter().map(apart).sum::<Option<f64>>()
     };
     known
         .iter()
         .filter(|other| other.of(system).next().is_some())
-        .min_by(|one, other| distance(one).total_cmp(&distance(other)))
+        .filter_map(|other| Some((distance(other)?, other)))
+        .min_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, nearest)| nearest)
 }
 
 #[cfg(test)]
@@ -79,11 +83,11 @@ mod tests {
     use crate::brokers::System;
     use crate::results::{Machine, Results, Row, params};
 
-    fn results(owners: &[(u64, f64)]) -> Results {
-        let rows = owners.iter().map(|(owners, mean)| {
-            let mut row =
-                Row::new(System::Oauthing, params([("owners", (*owners).into()), ("round", 1.into())]));
-            row.metric("mean_ms", *mean);
+    fn results(cases: &[(&str, u64, f64)]) -> Results {
+        let rows = cases.iter().map(|(pcm, owners, mean)| {
+            let params = params([("pcm", (*pcm).into()), ("owners", (*owners).into()), ("round", 1.into())]);
+            let mut row = Row::new(System::Oauthing, params);
+            row.metric("mean_ms", *mean).metric("per_core_second", 1000.0 / mean);
             row
         });
         Results {
@@ -96,12 +100,19 @@ mod tests {
 
     #[test]
     fn a_figure_that_is_off_by_a_factor_of_three_is_said_both_ways() {
-        let committed = results(&[(50, 1.0), (400, 10.0)]);
-        for (quick, lines) in [(1.5, 0), (2.9, 0), (3.1, 1), (0.34, 0), (0.32, 1)] {
-            let (said, compared) = compare(&results(&[(10, quick)]), &committed);
-            assert_eq!((said.len(), compared), (lines, 1), "{quick}: {said:?}");
+        let committed = results(&[("running", 50, 1.0), ("running", 400, 10.0)]);
+        for (quick, lines) in [(1.5, 0), (2.9, 0), (3.1, 2), (0.34, 0), (0.32, 2)] {
+            let (said, compared) = compare(&results(&[("running", 50, quick)]), &committed);
+            assert_eq!((said.len(), compared), (lines, 2), "{quick}: {said:?}");
         }
-        let (said, _) = compare(&results(&[(399, 1.0)]), &committed);
-        assert!(said[0].contains("\"owners\":400"), "{said:?}");
+    }
+
+    #[test]
+    fn of_a_smaller_case_only_what_each_costs_is_compared_and_of_another_kind_nothing() {
+        let committed = results(&[("running", 50, 1.0), ("running", 400, 10.0)]);
+        let (said, compared) = compare(&results(&[("running", 399, 1.0)]), &committed);
+        assert_eq!(compared, 1);
+        assert!(said[0].contains("per_core_second") && said[0].contains("\"owners\":400"), "{said:?}");
+        assert_eq!(compare(&results(&[("cold", 50, 1.0)]), &committed), (Vec::new(), 0));
     }
 }

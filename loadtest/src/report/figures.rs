@@ -22,6 +22,7 @@ pub(super) fn section(results: &Results, cases: &[Case<'_>], stem: &str) -> Sect
         "density" => density(cases),
         "soak" => soak(cases, stem),
         "broker" => broker(cases),
+        "harness" => harness(cases),
         other => plain(other, cases),
     };
     let runtime = |name: &str| {
@@ -446,6 +447,34 @@ fn broker(cases: &[Case<'_>]) -> Section {
             }
         }
         section.lines.push(Line::of(case, "per_core_second", what.join(", ")));
+    }
+    section
+}
+
+fn harness(cases: &[Case<'_>]) -> Section {
+    let mut section = empty(
+        "The harness itself",
+        "The clients of these measurements against a *null sink*, a program that hands each message on and does nothing else of a broker's work: what they reach there is what they can reach; \
+         its numbers stand in the column of OAuthing. Beside it the load of figure 10 on Mosquitto by these clients, and by `rumqttc`. And as many connections as one driver may have.",
+    );
+    for case in cases {
+        let text = |name: &str| case.text(name).unwrap_or("");
+        let client = if text("client") == "engine" { "" } else { ", by rumqttc" };
+        let connections = 2 * case.number("pairs").unwrap_or(0);
+        let load = format!("{} connections{client}, {}", short(float(connections)), text("pace"));
+        for (metric, what) in [
+            ("per_second", "messages a second"),
+            ("mean_ms", "mean, ms"),
+            ("p99_ms", "99 %, ms"),
+            ("load_cpu_seconds", "CPU seconds of the clients"),
+            ("cpu_seconds", "CPU seconds of the server"),
+            ("rss_load_bytes", "memory of the clients, bytes"),
+        ] {
+            let line = Line::of(case, metric, format!("{load}: {what}"));
+            if line.ours.is_some() || line.mosquitto.is_some() {
+                section.lines.push(line);
+            }
+        }
     }
     section
 }

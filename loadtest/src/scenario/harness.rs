@@ -1,5 +1,6 @@
-//! Whether the harness is what is measured. Its engine against a null sink, in the load of `latency` and in that of `stress`; and the
-//! load of `latency` on Mosquitto twice, by the engine and by `rumqttc`, a client that is not ours.
+//! Whether the harness is what is measured. Its engine against a null sink, in the load of `latency` and in that of `stress`; the
+//! load of `latency` on Mosquitto twice, by the engine and by `rumqttc`, a client that is not ours; and how many connections one
+//! driver carries: 20,000, or what the process's limit of open files leaves, each with a message every ten seconds.
 //!
 //! Rows of the sink have `params.server` = `null sink` and stand under this project's name, because the sink is a program of its own.
 
@@ -29,39 +30,51 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a payload, as everywhere.
 const PAYLOAD: usize = 100;
 
+/// Connections that one driver is to carry.
+const MANY: u64 = 20_000;
+
+/// From one message of a client to its next, with so many.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// Open files of this process and of the sink that are no connections, with room.
+const OTHER_FILES: u64 = 200;
+
 /// Runs the scenario.
 ///
 /// # Errors
 /// Something does not start, or the results cannot be written.
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
-    let pairs = settings.levels(&[400], &[10]).first().copied().unwrap_or(400);
+    let pairs = settings.levels(&[400], &[400]).first().copied().unwrap_or(400);
     let open = Pace::Open { interval: INTERVAL, offset: Duration::ZERO };
+    let seldom = Pace::Open { interval: SELDOM, offset: Duration::ZERO };
     let closed = Pace::Closed { window: 1 };
-    let cases: [(&str, System, Pace); 4] = [
-        ("sink-open", System::Oauthing, open),
-        ("sink-closed", System::Oauthing, closed),
-        ("engine", System::Mosquitto, open),
-        ("rumqttc", System::Mosquitto, open),
+    let many = most_pairs()?;
+    let cases: [(&str, System, Pace, usize); 5] = [
+        ("sink-open", System::Oauthing, open, pairs),
+        ("sink-closed", System::Oauthing, closed, pairs),
+        ("sink-many", System::Oauthing, seldom, many),
+        ("engine", System::Mosquitto, open, pairs),
+        ("rumqttc", System::Mosquitto, open, pairs),
     ];
     let cases: Vec<_> = cases.into_iter().filter(|(label, ..)| settings.wants(label)).collect();
     anyhow::ensure!(!cases.is_empty(), "no case has such a label");
     let mut bench = settings.bench("harness", cases.len() * settings.rounds)?;
     'rounds: for round in 1..=settings.rounds {
-        for (label, system, pace) in &cases {
+        for (label, system, pace, pairs) in &cases {
             if settings.stop.is_set() {
                 break 'rounds;
             }
             bench.show(&format!("{label}, round {round}"));
             let outcome = match *label {
-                "rumqttc" => rumqttc_row(settings, pairs),
+                "rumqttc" => rumqttc_row(settings, *pairs),
                 "engine" => fresh(System::Mosquitto, settings).and_then(|broker| {
                     let place = Place::plain(broker.address);
-                    let plan = plan(pairs, *pace, Some(&broker));
+                    let plan = plan(*pairs, *pace, Some(&broker));
                     row(*system, settings, &place, plan, &mut || Ok(broker.meter()))
                 }),
                 _ => sink().and_then(|(sink, address, _dir)| {
                     let meter = Meter::new(vec![("sink", vec![sink.id()])]);
-                    row(*system, settings, &Place::plain(address), plan(pairs, *pace, None), &mut || {
+                    row(*system, settings, &Place::plain(address), plan(*pairs, *pace, None), &mut || {
                         Ok(meter.clone())
                     })
                 }),
@@ -72,12 +85,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
                     "engine" => ("mosquitto", "engine"),
                     _ => ("null sink", "engine"),
                 };
-                let pace = if *pace == closed { "closed loop" } else { "one a second" };
+                let pace = match pace {
+                    Pace::Closed { .. } => "closed loop",
+                    _ if *pace == seldom => "one in ten seconds",
+                    _ => "one a second",
+                };
                 row.params.extend(params([
                     ("server", server.into()),
                     ("client", client.into()),
                     ("pace", pace.into()),
-                    ("pairs", pairs.into()),
+                    ("pairs", (*pairs).into()),
                     ("round", round.into()),
                 ]));
                 vec![row]
@@ -98,7 +115,14 @@ fn row(
 ) -> anyhow::Result<Row> {
     let mut row = Row::new(system, params([]));
     load::drive(place, plan, settings.phases(), &settings.stop, meter)?.describe(&mut row);
+    row.count("rss_load_bytes", process::rss_bytes(std::process::id())?);
     Ok(row)
+}
+
+/// Half the connections that one driver is to carry, or that the limit of open files lets it and the sink have.
+fn most_pairs() -> anyhow::Result<usize> {
+    let files = process::raise_open_files()?.saturating_sub(OTHER_FILES);
+    Ok(usize::try_from(MANY.min(files) / 2)?)
 }
 
 /// Starts the sink.

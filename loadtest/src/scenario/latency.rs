@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Something does not start, or the results cannot be written.
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let levels: Vec<usize> = settings
-        .levels(&[50, 100, 150, 200, 250, 300, 350, 400], &[10])
+        .levels(&[50, 100, 150, 200, 250, 300, 350, 400], &[50])
         .into_iter()
         .filter(|owners| settings.wants(&label(*owners)))
         .collect();

@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let mut settings = settings.clone();
     settings.systems = vec![System::Oauthing];
-    let owners = settings.levels(&[50], &[10]).first().copied().unwrap_or(50);
+    let owners = settings.levels(&[50], &[50]).first().copied().unwrap_or(50);
     let mut bench = settings.bench("soak", usize::try_from(SLICES)?)?;
     let sides = Sides::start(&settings, owners, &mut bench)?;
     let interval = if settings.quick { INTERVAL / 10 } else { INTERVAL };

@@ -18,7 +18,7 @@ use crate::results::{Results, float};
 /// Something does not start, or the results cannot be written.
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let levels: Vec<usize> = settings
-        .levels(&[50, 500], &[10])
+        .levels(&[50, 500], &[50])
         .into_iter()
         .filter(|owners| settings.wants(&label(*owners)))
         .collect();

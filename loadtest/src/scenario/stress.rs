@@ -15,7 +15,7 @@ use crate::results::Results;
 /// Something does not start, or the results cannot be written.
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let levels: Vec<usize> = settings
-        .levels(&[1, 4, 16, 50, 100, 200, 300, 400], &[1, 10])
+        .levels(&[1, 4, 16, 50, 100, 200, 300, 400], &[1, 16])
         .into_iter()
         .filter(|owners| settings.wants(&label(*owners)))
         .collect();

@@ -62,7 +62,7 @@ impl Requests for Refreshing {
 pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
     let doors: Vec<&str> = ["http", "mqtt"].into_iter().filter(|door| settings.wants(door)).collect();
     anyhow::ensure!(!doors.is_empty(), "no case has such a label");
-    let clients = settings.levels(&[CLIENTS], &[8]).first().copied().unwrap_or(CLIENTS);
+    let clients = settings.levels(&[CLIENTS], &[CLIENTS]).first().copied().unwrap_or(CLIENTS);
     let mut bench = settings.bench("token", doors.len() * settings.rounds)?;
     bench.show("starting the system");
     let stack = Stack::start(&settings.programs, settings.stack(clients))?;

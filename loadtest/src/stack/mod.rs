@@ -142,7 +142,6 @@ impl Stack {
         let provider = start_provider(&async_runtime, &deployment, options.people)?;
         let didp_toml = write(dir.path(), "didp.toml", &didp_config(&deployment, &options)?)?;
         let ignite_toml = write(dir.path(), "ignite.toml", &ignite_config(&deployment, &options)?)?;
-        check_pool(programs, &deployment, &options, &ignite_toml)?;
         if let Some(seed) = &options.seed {
             fill(programs, seed, &didp_toml, &dir.path().join("seeded.jsonl"))?;
         }
@@ -424,25 +423,6 @@ fn didp_config(deployment: &Deployment, options: &Options) -> anyhow::Result<Tab
         gateways.push(Value::Table(another));
     }
     Ok(all)
-}
-
-/// A launcher that knows no pool has none: asked for none, it is asked for nothing.
-fn check_pool(
-    programs: &Programs,
-    deployment: &Deployment,
-    options: &Options,
-    file: &Path,
-) -> anyhow::Result<()> {
-    if options.pool.is_none() {
-        return Ok(());
-    }
-    let checked = Command::new(&programs.ignite).arg("check-config").arg("--config").arg(file).output()?;
-    if String::from_utf8_lossy(&checked.stderr).contains("unknown field `pool`") {
-        ensure!(options.pool == Some(0), "this launcher has no pool");
-        let without = Options { pool: None, ..options.clone() };
-        write(file.parent().unwrap_or(file), "ignite.toml", &ignite_config(deployment, &without)?)?;
-    }
-    Ok(())
 }
 
 /// The client id of a gateway; the first one is the one that runs.

@@ -142,6 +142,7 @@ fn located(file: &Path, mistake: &Mistake) -> ConfigError {
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
+    service::memory::keep_little();
     service::telemetry::init("didp");
     service::tls::install_provider();
     let config = load(file)?;

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod proxy;

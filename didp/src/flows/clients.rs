@@ -99,7 +99,7 @@ pub async fn authenticate(
         Proof::Assertion(assertion) => assertion.client_id().to_owned(),
         Proof::Secret(..) | Proof::Nothing => client_id.to_owned(),
     };
-    let attempt = app.throttle.attempt(address, &client_id, app.clock.now_millis()).map_err(|wait| {
+    let attempt = app.throttle.attempt(address, &client_id, &app.clock).await.map_err(|wait| {
         Audit::ClientLimited { via }.record();
         Refusal::TooMany(wait)
     })?;

@@ -134,7 +134,7 @@ pub async fn enter(
     typed: &str,
 ) -> Result<Option<ConsentRequest>, Refusal> {
     let who = format!("user codes of {}", session.user);
-    let attempt = app.throttle.attempt(address, &who, app.clock.now_millis()).map_err(|wait| {
+    let attempt = app.throttle.attempt(address, &who, &app.clock).await.map_err(|wait| {
         Audit::UserCodeLimited.record();
         Refusal::TooMany(wait)
     })?;

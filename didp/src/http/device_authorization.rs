@@ -11,7 +11,8 @@ use crate::flows::Refusal;
 use crate::flows::device_authorization::{self, Begun};
 use crate::state::App;
 
-/// Begins a device authorization. Anybody can be a public client, so its requests cost its address something.
+/// Begins a device authorization. It is kept until its owner decides, so that each client has a bound; anybody
+/// can be a public client, so that its requests count for its address.
 pub(super) async fn post(
     State(app): State<App>,
     peer: Peer,
@@ -19,8 +20,11 @@ pub(super) async fn post(
     form: Form,
 ) -> Result<Json<Begun>, Problem> {
     let client = caller::client(&app, peer.ip(), &headers, &form).await?;
-    if client.is_public() {
-        app.throttle.charge_address(peer.ip(), app.clock.now_millis()).map_err(Refusal::TooMany)?;
+    let now = app.clock.now_millis();
+    match client.is_public() {
+        true => app.throttle.charge_address(peer.ip(), now),
+        false => app.throttle.charge_client(&client.client_id, now),
     }
+    .map_err(Refusal::TooMany)?;
     Ok(Json(device_authorization::begin(&app, &client, form.pairs()).await?))
 }

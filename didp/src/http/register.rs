@@ -113,7 +113,7 @@ async fn guarded<T>(
     if token.is_none() {
         return Ok(work.await?);
     }
-    let attempt = app.throttle.attempt_as(peer.ip(), "registration", app.clock.now_millis());
+    let attempt = app.throttle.attempt_as(peer.ip(), "registration", &app.clock).await;
     let attempt = attempt.map_err(Refusal::TooMany)?;
     let done = work.await;
     match &done {

@@ -140,6 +140,26 @@ async fn a_full_hashing_queue_is_429_or_0x97() {
     }
 }
 
+/// Right logins are not refused for coming together, not even after somebody at their address was wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_right_logins_at_once_are_let_in_over_http_and_mqtt() {
+    let didp = Didp::start_with("limits = { hash_iterations = 20000 }").await;
+    let anna = didp.owner("anna").await;
+    let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
+    let device = didp.device("code").await;
+    let wrong = Some((app.client_id.as_str(), "wrong"));
+    assert_eq!(didp.form("/token", wrong, &[("grant_type", "refresh_token")]).await.0, 401);
+    let (address, refresh) = (didp.mqtt_address(), tokens["refresh_token"].as_str().unwrap());
+    let login = async || Mqtt::login(address, Version::V5, &device.client_id, &device.secret).await.err();
+    assert!(Mqtt::login(address, Version::V5, &device.client_id, "wrong").await.is_err());
+    let (http, mqtt) = tokio::join!(
+        futures_util::future::join_all((0..64).map(|_| didp.refresh(&app, refresh))),
+        futures_util::future::join_all((0..64).map(|_| login())),
+    );
+    assert!(http.iter().all(|(status, _)| *status == 200), "{http:?}");
+    assert!(mqtt.iter().all(Option::is_none), "{mqtt:?}");
+}
+
 /// Checklist 22: guessing at registration tokens is limited like guessing at secrets.
 #[tokio::test]
 async fn checklist_22_wrong_registration_tokens_are_limited() {
@@ -195,6 +215,26 @@ async fn made_up_tokens_of_a_public_client_cost_its_address() {
         assert_eq!(didp.form("/revoke", None, &form).await.0, 200);
     }
     assert_eq!(didp.refresh(&app, "made up").await.0, 429);
+}
+
+/// What is kept until an owner decides is bounded for each client, however right its secret is.
+#[tokio::test]
+async fn a_client_cannot_leave_requests_without_end() {
+    let didp = Didp::start().await;
+    let (app, other) =
+        (didp.register_app("client_secret_basic").await, didp.register_app("client_secret_basic").await);
+    let push = async |app: &crate::harness::Client| {
+        let request = app.request("a verifier of at least forty-three characters");
+        let form: Vec<(&str, &str)> =
+            request.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        didp.form("/par", Some((&app.client_id, app.secret.as_deref().unwrap())), &form).await.0
+    };
+    assert_eq!(push(&app).await, 201);
+    while didp.app.throttle.charge_client(&app.client_id, didp.clock.now_millis()).is_ok() {}
+    assert_eq!(push(&app).await, 429);
+    assert_eq!(push(&other).await, 201);
+    didp.clock.advance(1);
+    assert_eq!(push(&app).await, 201);
 }
 
 /// Checklist 37: a peer that sends its request's head too slowly is cut off.

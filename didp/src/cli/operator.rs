@@ -9,6 +9,8 @@ use service::{Clock, Shutdown};
 
 use super::told;
 use super::when::{self, Moment};
+use crate::flows::manufacturer::{Cell, ModelCounts, Withdrawn};
+use crate::flows::operator::devices::{self, BatchName};
 use crate::flows::operator::{
     self, Filter, GatewayView, Kind, NewGateway, NewRegistrar, RegistrarView, Rotation, Source,
 };
@@ -57,6 +59,15 @@ pub(super) enum RegistrarCommand {
         /// Its id.
         id: String,
     },
+    /// Count a manufacturer's devices by model and batch, as its own page does.
+    Batches {
+        /// Its id.
+        id: String,
+    },
+    /// Withdraw the printed codes of a manufacturer's batch: no device of it can be claimed any more; owned ones go on.
+    Withdraw(BatchOf),
+    /// Bring the printed codes of a batch back.
+    Restore(BatchOf),
     /// Give it another token.
     Rotate {
         /// Its id.
@@ -71,6 +82,19 @@ pub(super) enum RegistrarCommand {
         #[arg(long)]
         token_file: Option<PathBuf>,
     },
+}
+
+/// Which batch is meant.
+#[derive(Args)]
+pub(super) struct BatchOf {
+    /// The manufacturer's id.
+    id: String,
+    /// What people call the model: the `client_name` that its devices were registered with.
+    #[arg(long)]
+    model: String,
+    /// The production batch; those of which none was named if it is left out.
+    #[arg(long, default_value = "")]
+    batch: String,
 }
 
 #[derive(Subcommand)]
@@ -164,6 +188,24 @@ pub(super) enum ClientCommand {
         /// Its client_id.
         client_id: String,
     },
+    /// Withdraw a device's printed code: it cannot be claimed any more; an owned one goes on.
+    Withdraw {
+        /// Its client_id.
+        client_id: String,
+    },
+    /// Bring a device's printed code back.
+    Restore {
+        /// Its client_id.
+        client_id: String,
+    },
+    /// Register a unit in place of a broken one, which is withdrawn; tells what the new unit is flashed with, as registration does.
+    Replace {
+        /// The broken unit's client_id.
+        client_id: String,
+        /// Write the answer to this new file instead of telling it.
+        #[arg(long)]
+        answer_file: Option<PathBuf>,
+    },
 }
 
 /// Opens what the configuration names, and does one thing there.
@@ -203,6 +245,18 @@ pub(super) fn registrar(common: &Common, kind: Kind, command: RegistrarCommand) 
             }
             RegistrarCommand::Disable { id } => Ok(operator::disable_registrar(app, kind, &id, true).await?),
             RegistrarCommand::Enable { id } => Ok(operator::disable_registrar(app, kind, &id, false).await?),
+            RegistrarCommand::Batches { id } => {
+                only_makers(kind)?;
+                let all = devices::batches(app, &id).await?;
+                if common.json {
+                    return told::json(&all);
+                }
+                let heading = ["MODEL", "BATCH", "REGISTERED", "OWNED", "WITHDRAWN"];
+                told::table(&heading, &all.into_iter().flat_map(batch_rows).collect::<Vec<_>>());
+                Ok(())
+            }
+            RegistrarCommand::Withdraw(of) => withdraw_batch(app, common, kind, of, true).await,
+            RegistrarCommand::Restore(of) => withdraw_batch(app, common, kind, of, false).await,
             RegistrarCommand::List => {
                 let all = operator::registrars(app, kind).await?;
                 if common.json {
@@ -214,6 +268,47 @@ pub(super) fn registrar(common: &Common, kind: Kind, command: RegistrarCommand) 
             }
         }
     })
+}
+
+fn only_makers(kind: Kind) -> anyhow::Result<()> {
+    anyhow::ensure!(kind == Kind::Manufacturer, "an app developer has no devices");
+    Ok(())
+}
+
+async fn withdraw_batch(
+    app: &App,
+    common: &Common,
+    kind: Kind,
+    of: BatchOf,
+    withdrawn: bool,
+) -> anyhow::Result<()> {
+    only_makers(kind)?;
+    let BatchOf { id, model, batch } = of;
+    let devices = devices::withdraw_batch(app, &id, &BatchName { model, batch }, withdrawn).await?;
+    if common.json {
+        return told::json(&serde_json::json!({ "devices": devices }));
+    }
+    told::say(&format!("{devices} devices {}", if withdrawn { "withdrawn" } else { "brought back" }));
+    Ok(())
+}
+
+fn batch_rows(counts: ModelCounts) -> Vec<Vec<String>> {
+    let told = |number: Option<i64>, least: &str| number.map_or("-".to_owned(), |n| format!("{least}{n}"));
+    let row = |cell: Cell| {
+        let withdrawn = match cell.withdrawn {
+            Withdrawn::Nothing => "no",
+            Withdrawn::Some => "some",
+            Withdrawn::All => "all",
+        };
+        vec![
+            counts.model.clone(),
+            cell.batch.unwrap_or_else(|| "small ones together".to_owned()),
+            told(cell.registered, ""),
+            told(cell.owned_at_least, "at least "),
+            withdrawn.to_owned(),
+        ]
+    };
+    counts.cells.into_iter().map(row).collect()
 }
 
 fn registrar_row(one: RegistrarView) -> Vec<String> {
@@ -303,6 +398,13 @@ pub(super) fn client(common: &Common, command: ClientCommand) -> anyhow::Result<
         ClientCommand::Show { client_id } => told::json(&operator::client(app, &client_id).await?),
         ClientCommand::Disable { client_id } => Ok(operator::disable_client(app, &client_id, true).await?),
         ClientCommand::Enable { client_id } => Ok(operator::disable_client(app, &client_id, false).await?),
+        ClientCommand::Withdraw { client_id } => Ok(devices::withdraw(app, &client_id, true).await?),
+        ClientCommand::Restore { client_id } => Ok(devices::withdraw(app, &client_id, false).await?),
+        ClientCommand::Replace { client_id, answer_file } => {
+            let file = answer_file.as_deref().map(told::secret_file).transpose()?;
+            let new = forget_on_failure(answer_file.as_deref(), devices::replace(app, &client_id).await)?;
+            told::answer(file, &new)
+        }
     })
 }
 

@@ -29,7 +29,7 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) {
 }
 
 /// One line on standard output. Who closed it (`didp client list | head`) wants no more.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
@@ -67,5 +67,14 @@ pub(super) fn secret(
     }
     eprintln!("{member} of {id}; it is not shown again:");
     println!("{secret}");
+    Ok(())
+}
+
+/// Tells what holds secrets as JSON once: into its file, or on standard output.
+pub(super) fn answer(file: Option<std::fs::File>, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let Some(mut file) = file else { return json(value) };
+    let text = zeroize::Zeroizing::new(serde_json::to_string_pretty(value)?);
+    writeln!(file, "{}", *text)?;
+    file.sync_all()?;
     Ok(())
 }

@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::flows::Refusal;
 use crate::flows::registration::{self, Registered};
 use crate::state::{App, RegistrarToken};
@@ -22,7 +24,7 @@ pub const LEAST: i64 = 20;
 pub const PAGE: usize = 100;
 
 /// What is told of one batch, or of several that are too small.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cell {
     /// The batch; empty if none was named. None: several small ones together.
     pub batch: Option<String>,
@@ -35,7 +37,8 @@ pub struct Cell {
 }
 
 /// How much of a batch was withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Withdrawn {
     /// No device.
     Nothing,
@@ -46,11 +49,12 @@ pub enum Withdrawn {
 }
 
 /// What is told of one model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelCounts {
     /// What people call it.
     pub model: String,
     /// Its batches, those together that are too small.
+    #[serde(rename = "batches")]
     pub cells: Vec<Cell>,
 }
 

@@ -1,7 +1,9 @@
 //! What an operator does while a DIdP runs: manufacturers, app developers, gateways, clients, counts. The command line and the
 //! admin API both come here. Secrets are made here, told once, and kept as keyed hashes.
 //!
-//! What the configuration file says is shown too, but changed only there.
+//! What the configuration file says is shown too, but changed only there. Manufacturers' devices are in [`devices`].
+
+pub mod devices;
 
 use oauth_wire::GatewayAddress;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,9 @@ pub enum OperatorError {
     /// The configuration file says it, and it is changed there.
     #[error("that {0} is in the configuration file; change it there")]
     InFile(&'static str),
+    /// Too much is under way.
+    #[error("too much is under way; come again")]
+    Busy,
     /// The store cannot answer.
     #[error("the store cannot answer: {0}")]
     Store(#[from] sqlx::Error),
@@ -44,7 +49,8 @@ impl From<Refusal> for OperatorError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Store(error) => Self::Store(error),
-            Refusal::OAuth(..) | Refusal::TooMany(_) | Refusal::Busy => Self::Invalid("it was refused"),
+            Refusal::Busy | Refusal::TooMany(_) => Self::Busy,
+            Refusal::OAuth(..) => Self::Invalid("it was refused"),
         }
     }
 }

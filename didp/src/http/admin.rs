@@ -18,6 +18,8 @@ use service::Shutdown;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::Admin;
+use crate::flows::manufacturer::ModelCounts;
+use crate::flows::operator::devices::{self, BatchName};
 use crate::flows::operator::{self, Filter, Kind, NewGateway, NewRegistrar, OperatorError, Rotation};
 use crate::state::{AdminToken, App};
 
@@ -56,6 +58,9 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/v1/{kind}/{id}/rotate", post(rotate_registrar)),
         ("/admin/v1/{kind}/{id}/disable", post(disable_registrar)),
         ("/admin/v1/{kind}/{id}/enable", post(enable_registrar)),
+        ("/admin/v1/{kind}/{id}/batches", get(batches)),
+        ("/admin/v1/{kind}/{id}/batches/withdraw", post(withdraw_batch)),
+        ("/admin/v1/{kind}/{id}/batches/restore", post(restore_batch)),
         ("/admin/v1/gateways", get(gateways).post(add_gateway)),
         ("/admin/v1/gateways/{client_id}/rotate", post(rotate_gateway)),
         ("/admin/v1/gateways/{client_id}/disable", post(disable_gateway)),
@@ -64,6 +69,9 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/admin/v1/clients/{client_id}", get(client)),
         ("/admin/v1/clients/{client_id}/disable", post(disable_client)),
         ("/admin/v1/clients/{client_id}/enable", post(enable_client)),
+        ("/admin/v1/clients/{client_id}/withdraw", post(withdraw_device)),
+        ("/admin/v1/clients/{client_id}/restore", post(restore_device)),
+        ("/admin/v1/clients/{client_id}/replace", post(replace_device)),
     ]
 }
 
@@ -147,6 +155,7 @@ impl IntoResponse for Refused {
             OperatorError::Unknown(_) => (StatusCode::NOT_FOUND, "not_found"),
             OperatorError::Taken(_) => (StatusCode::CONFLICT, "taken"),
             OperatorError::InFile(_) => (StatusCode::CONFLICT, "in_configuration_file"),
+            OperatorError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
             OperatorError::Store(error) => {
                 tracing::error!(event = "admin_failed", %error);
                 return problem(
@@ -288,6 +297,55 @@ async fn disable_client(State(app): State<App>, Path(client_id): Path<String>) -
 async fn enable_client(State(app): State<App>, Path(client_id): Path<String>) -> Answer<StatusCode> {
     operator::disable_client(&app, &client_id, false).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn batches(
+    State(app): State<App>,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer<Json<Vec<ModelCounts>>> {
+    maker(&name)?;
+    Ok(Json(devices::batches(&app, &id).await?))
+}
+
+async fn withdraw_batch(
+    State(app): State<App>,
+    Path((name, id)): Path<(String, String)>,
+    of: Result<Json<BatchName>, JsonRejection>,
+) -> Answer<Json<serde_json::Value>> {
+    maker(&name)?;
+    Ok(Json(json!({ "devices": devices::withdraw_batch(&app, &id, &body(of)?, true).await? })))
+}
+
+async fn restore_batch(
+    State(app): State<App>,
+    Path((name, id)): Path<(String, String)>,
+    of: Result<Json<BatchName>, JsonRejection>,
+) -> Answer<Json<serde_json::Value>> {
+    maker(&name)?;
+    Ok(Json(json!({ "devices": devices::withdraw_batch(&app, &id, &body(of)?, false).await? })))
+}
+
+/// Only manufacturers have devices.
+fn maker(name: &str) -> Answer<()> {
+    match kind(name)? {
+        Kind::Manufacturer => Ok(()),
+        Kind::Developer => Err(Refused(OperatorError::Unknown("manufacturer"))),
+    }
+}
+
+async fn withdraw_device(State(app): State<App>, Path(client_id): Path<String>) -> Answer<StatusCode> {
+    devices::withdraw(&app, &client_id, true).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn restore_device(State(app): State<App>, Path(client_id): Path<String>) -> Answer<StatusCode> {
+    devices::withdraw(&app, &client_id, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn replace_device(State(app): State<App>, Path(client_id): Path<String>) -> Answer<Response> {
+    let new = devices::replace(&app, &client_id).await?;
+    Ok((StatusCode::CREATED, Json(new)).into_response())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use service::{Clock, Shutdown};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::sample;
 
 const TOKEN: &str = "an-admin-token-of-at-least-32-characters";
 
@@ -21,24 +22,7 @@ struct Admin {
 impl Admin {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| dir.path().join(name);
-        crate::keys::init(&file("keys")).unwrap();
-        for name in ["gateway", "maker"] {
-            std::fs::write(file(name), format!("the-token-of-the-{name}")).unwrap();
-        }
-        let config = json!({
-            "issuer": "http://didp.localhost:8080",
-            "tag": "test",
-            "keys_dir": file("keys"),
-            "database": file("didp.sqlite"),
-            "mqtt": { "host": "didp.localhost", "port": 8884 },
-            "gateway": [{
-                "client_id": "ignite", "secret_file": file("gateway"), "resource": "http://ignite.localhost:8083",
-                "host": "ignite.localhost", "port": 8883,
-            }],
-            "manufacturer": [{ "id": "maker", "name": "Maker", "initial_access_token_file": file("maker") }],
-        });
-        let config = serde_json::from_value(config).unwrap();
+        let config = sample::config(dir.path(), "http://didp.localhost:8080", json!({}));
         let app = App::open(config, Clock::system(), Shutdown::new()).await.unwrap();
         let router = routes(app.clone(), AdminToken::new(TOKEN));
         Self { app, router, _dir: dir }
@@ -223,5 +207,51 @@ async fn clients_are_listed_page_by_page_and_disabled() {
         let (status, _) =
             admin.send(Method::GET, &format!("/admin/v1/clients?{bad}"), Some(TOKEN), None).await;
         assert_eq!(status, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_withdrawn_and_brought_back_and_a_broken_unit_replaced() {
+    let admin = Admin::start().await;
+    let device = |batch: &str| {
+        let channels = json!([{ "name": "t", "direction": "data" }]);
+        let device = json!({ "confirm": "code", "channels": channels, "batch": batch });
+        serde_json::from_value(json!({ "client_name": "T1", "device": device })).unwrap()
+    };
+    let requests = [vec![device("a"); 25], vec![device("b"); 3]].concat();
+    let made =
+        crate::flows::registration::register(&admin.app, Some("the-token-of-the-maker"), None, requests)
+            .await
+            .unwrap();
+    let batches = async || admin.get("/admin/v1/manufacturers/maker/batches").await[0]["batches"].clone();
+    let cell = |batch: Value, registered: Value, withdrawn: &str| json!({ "batch": batch, "registered": registered, "owned_at_least": null, "withdrawn": withdrawn });
+    let few = cell(Value::Null, Value::Null, "nothing");
+    assert_eq!(batches().await, json!([cell(json!("a"), json!(25), "nothing"), few]));
+    let withdraw = "/admin/v1/manufacturers/maker/batches/withdraw";
+    let of = json!({ "model": "T1", "batch": "a" });
+    assert_eq!(admin.post(withdraw, of.clone()).await, (200, json!({ "devices": 25 })));
+    assert_eq!(batches().await[0]["withdrawn"], "all");
+    let restore = "/admin/v1/manufacturers/maker/batches/restore";
+    assert_eq!(admin.post(restore, of.clone()).await, (200, json!({ "devices": 25 })));
+    assert_eq!(batches().await[0]["withdrawn"], "nothing");
+    assert_eq!(admin.post(withdraw, json!({ "model": "T1" })).await.0, 404, "there is none without a batch");
+    assert_eq!(admin.post(withdraw, json!({ "batch": "a" })).await.0, 400);
+    for elsewhere in ["developers/maker", "manufacturers/acme"] {
+        assert_eq!(admin.post(&format!("/admin/v1/{elsewhere}/batches/withdraw"), of.clone()).await.0, 404);
+    }
+
+    let broken = &made[0].client_id;
+    let at = |what: &str| format!("/admin/v1/clients/{broken}/{what}");
+    let (status, new) = admin.post(&at("replace"), json!({})).await;
+    assert_eq!((status, &new["device"]["batch"]), (201, &json!("a")), "{new}");
+    assert!(new["client_secret"].is_string() && new["user_registration_uri"].is_string());
+    assert_eq!(batches().await[0], cell(json!("a"), json!(26), "some"));
+    let (_, again) = admin.post(&at("restore"), json!({})).await;
+    assert_eq!(again, Value::Null);
+    assert_eq!(batches().await[0]["withdrawn"], "nothing");
+    assert_eq!(admin.post(&at("withdraw"), json!({})).await.0, 204);
+    assert_eq!(batches().await[0]["withdrawn"], "some");
+    for what in ["withdraw", "restore", "replace"] {
+        assert_eq!(admin.post(&format!("/admin/v1/clients/nobody/{what}"), json!({})).await.0, 404);
     }
 }

@@ -157,6 +157,11 @@ impl Gateway {
         let right = self.secrets.as_ref().is_some_and(|secrets| secrets.accept(b"gateway ", secret, now));
         right && !self.disabled
     }
+
+    /// Another value when its secret is replaced.
+    pub(crate) fn mark(&self) -> Option<[u8; 32]> {
+        self.secrets.as_ref().map(Secrets::mark)
+    }
 }
 
 /// Who may register clients with an initial access token, and what it allows.

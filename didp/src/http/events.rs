@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,25 +15,35 @@ use super::body::Form;
 use super::problem::Problem;
 use super::{Peer, caller};
 use crate::flows::introspection::{self, Position};
-use crate::state::App;
+use crate::state::{App, Gateway};
 
 /// A comment that often; a gateway takes three times as long a silence for a lost stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 struct Feed {
     app: App,
-    gateway: String,
+    /// As it proved itself.
+    gateway: Arc<Gateway>,
     position: Position,
     ready: VecDeque<Event>,
 }
 
-/// Streams events from where the gateway stopped. Ends when the store cannot answer or the process stops.
+impl Feed {
+    /// False once the gateway was removed or disabled, or has another secret: a stream must not outlive what it was opened with.
+    fn is_entitled(&self) -> bool {
+        let now = self.app.gateway(&self.gateway.client_id);
+        now.is_some_and(|now| !now.disabled && now.mark() == self.gateway.mark())
+    }
+}
+
+/// Streams events from where the gateway stopped. Ends when the store cannot answer, the process stops, or the gateway may not
+/// hear them any more.
 pub(super) async fn get(
     State(app): State<App>,
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers, None).await?.client_id.clone();
+    let gateway = caller::gateway(&app, peer.ip(), &headers, None).await?;
     stream(app, gateway, &headers).await
 }
 
@@ -43,13 +54,13 @@ pub(super) async fn post(
     headers: HeaderMap,
     form: Form,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
-    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?.client_id.clone();
+    let gateway = caller::gateway(&app, peer.ip(), &headers, Some(&form)).await?;
     stream(app, gateway, &headers).await
 }
 
 async fn stream(
     app: App,
-    gateway: String,
+    gateway: Arc<Gateway>,
     headers: &HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>, Problem> {
     let resume = match headers.get("last-event-id") {
@@ -70,12 +81,12 @@ async fn next(mut feed: Feed) -> Option<(Result<sse::Event, Infallible>, Feed)> 
             let message = sse::Event::default().id(event.seq.to_string()).json_data(&event).ok()?;
             return Some((Ok(message), feed));
         }
-        let gateway = feed.app.gateway(&feed.gateway)?;
         let more = tokio::select! {
-            more = introspection::next_events(&feed.app, &gateway, &mut feed.position) => more,
+            more = introspection::next_events(&feed.app, &feed.gateway, &mut feed.position) => more,
             () = feed.app.shutdown.begun() => return None,
         };
         match more {
+            Ok(_) if !feed.is_entitled() => return None,
             Ok(events) => feed.ready.extend(events),
             Err(refusal) => {
                 refusal.log("event_stream_ended");

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use didp::flows::account;
+use didp::flows::operator::{self, NewGateway, Rotation};
+use didp::store::events;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -176,4 +178,39 @@ async fn events_end_with_the_process_and_need_a_gateway() {
     let stream = tokio::spawn(async move { events.response.bytes_stream().count().await });
     didp.restart().await;
     tokio::time::timeout(Duration::from_secs(20), stream).await.unwrap().unwrap();
+}
+
+/// Whoever has a secret that was replaced hears nothing more, on a stream that is open either.
+#[tokio::test]
+async fn a_stream_does_not_outlive_the_secret_that_opened_it() {
+    let didp = Didp::start().await;
+    let address =
+        serde_json::from_value(json!({"host": "two.test", "port": 8883, "spki_sha256": []})).unwrap();
+    let new = NewGateway { client_id: "two".into(), resource: "https://two.test".into(), address };
+    let mut secret = operator::add_gateway(&didp.app, &new).await.unwrap();
+    for disabled in [false, true] {
+        let request = didp.http.get(didp.url("/introspect/events")).basic_auth("two", Some(&*secret));
+        let mut stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        let tell = async |sub: &str| {
+            let mut tx = didp.app.store.write().await.unwrap();
+            let seq =
+                events::insert(&mut tx, "two", "changed", Some(sub), None, didp.clock.now()).await.unwrap();
+            tx.commit().await.unwrap();
+            didp.app.events.send_replace(seq);
+        };
+        tell("somebody").await;
+        let mut heard = String::new();
+        while !heard.contains("somebody") {
+            heard.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        }
+        if disabled {
+            operator::disable_gateway(&didp.app, "two", true).await.unwrap();
+        } else {
+            secret = operator::rotate_gateway(&didp.app, "two", &Rotation::default()).await.unwrap();
+        }
+        tell("another").await;
+        let rest = tokio::time::timeout(Duration::from_secs(20), stream.bytes()).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&rest).contains("another"));
+    }
 }

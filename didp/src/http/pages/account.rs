@@ -3,15 +3,15 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderMap, StatusCode};
 use oauth_wire::Direction;
 
 use super::exactness;
 use super::failure::Failure;
 use super::form::Fields;
 use super::language::Reader;
-use super::session::{self, Owner};
+use super::session::{self, Owner, Posted};
 use super::views::{
     Abilities, Account, Activity, Alarm, AppDevice, Delete, Frame, Message, Notice, OwnApp, OwnDevice,
     SeenBy, SeenChannel, render,
@@ -206,11 +206,8 @@ pub(super) async fn activity(
 /// `POST /account/export`: everything that is kept, as a file. A form, so that no other site can have it written to a disk.
 pub(super) async fn export(
     State(app): State<App>,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let export = export::export(&app, &owner.session).await?;
     let text = serde_json::to_string_pretty(&export).map_err(|_| Failure::Render)?;
     let headers = [
@@ -223,11 +220,8 @@ pub(super) async fn export(
 /// `POST /account/sessions/end`: ends every login but this one.
 pub(super) async fn log_out_elsewhere(
     State(app): State<App>,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     account::log_out_elsewhere(&app, &owner.session).await?;
     Ok(Redirect::to("/account?logged-out-elsewhere").into_response())
 }
@@ -251,11 +245,8 @@ fn delete_page(
 pub(super) async fn delete(
     State(app): State<App>,
     reader: Reader,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let w = reader.w;
     if fields.one("sure")?.is_none() {
         return delete_page(&reader, &owner, StatusCode::UNPROCESSABLE_ENTITY, Some(w.delete_not_sure));

@@ -2,16 +2,15 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::account::facts;
 use super::consent::initial;
 use super::devices::changed;
 use super::failure::Failure;
-use super::form::Fields;
 use super::language::Reader;
 use super::segment::Segment;
-use super::session::{self, Owner};
+use super::session::{Owner, Posted};
 use super::terms::{self, Ground, Picked};
 use super::views::{AppPage, AskingApp, Frame, render};
 use crate::flows::account::{AppView, Changed, apps};
@@ -36,11 +35,8 @@ pub(super) async fn change(
     State(app): State<App>,
     Segment(id): Segment,
     reader: Reader,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let view = apps::app(&app, &owner.session, &id).await?.ok_or(Failure::NotFound)?;
     let devices = authorize::devices(&app, &owner.session).await?;
     let ground = Ground { asked: &view.asked, devices: &devices, now: Some(&view) };
@@ -62,11 +58,8 @@ pub(super) async fn change(
 pub(super) async fn withdraw(
     State(app): State<App>,
     Segment(id): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     changed(apps::withdraw(&app, &owner.session, &id).await?, "withdrawn")
 }
 

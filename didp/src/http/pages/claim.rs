@@ -4,14 +4,14 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::failure::Failure;
-use super::form::{self, Fields};
+use super::form;
 use super::language::Reader;
 use super::login;
 use super::segment::Segment;
-use super::session::{self, Owner, Visitor};
+use super::session::{Owner, Posted, Visitor};
 use super::views::{Abilities, ClaimCode, ClaimDecide, ClaimOver, ClaimWaiting, Frame, Undo, render};
 use crate::flows::Refusal;
 use crate::flows::claim::{self, Attempt, ClaimState};
@@ -42,12 +42,9 @@ pub(super) async fn open(
 pub(super) async fn confirm(
     State(app): State<App>,
     Segment(code): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
     let page = page(&code)?;
-    session::check_post(&app, &headers, &owner, &fields)?;
     let typed: String = fields.one("user_code")?.unwrap_or_default().split_whitespace().collect();
     let there = match claim::confirm(&app, &owner.session, &code, &typed).await? {
         Attempt::Matched { ticket } => format!("/claim/{ticket}"),
@@ -111,11 +108,8 @@ pub(super) async fn show(
 pub(super) async fn decide(
     State(app): State<App>,
     Segment(ticket): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let decided = match fields.required("decision")? {
         "claim" => {
             let name = form::name(fields.one("name")?.unwrap_or_default())?;

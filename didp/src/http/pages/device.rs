@@ -3,13 +3,13 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::consent;
 use super::failure::Failure;
 use super::form::Fields;
 use super::language::Reader;
-use super::session::{self, Owner};
+use super::session::{Owner, Posted};
 use super::views::{DeviceCode, Frame, render};
 use crate::flows::device_authorization;
 use crate::http::Peer;
@@ -31,11 +31,8 @@ pub(super) async fn enter(
     State(app): State<App>,
     peer: Peer,
     reader: Reader,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let typed = fields.one("user_code")?.unwrap_or_default();
     match device_authorization::enter(&app, &owner.session, peer.ip(), typed).await? {
         Some(request) => consent::show(&app, &reader, &owner, &request).await,

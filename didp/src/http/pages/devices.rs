@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::failure::Failure;
-use super::form::{self, Fields};
+use super::form;
 use super::language::Reader;
 use super::qr::Qr;
 use super::segment::Segment;
-use super::session::{self, Owner};
+use super::session::{Owner, Posted};
 use super::views::{AskTransfer, Frame, Handover, Release, render};
 use crate::flows::account::{self, DeviceView};
 use crate::flows::transfer;
@@ -43,11 +43,8 @@ pub(super) async fn ask_release(
 pub(super) async fn release(
     State(app): State<App>,
     Segment(id): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     changed(account::release(&app, &owner.session, &id).await?, "released")
 }
 
@@ -55,11 +52,8 @@ pub(super) async fn release(
 pub(super) async fn undo(
     State(app): State<App>,
     Segment(id): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     changed(account::undo_claim(&app, &owner.session, &id).await?, "undone")
 }
 
@@ -86,11 +80,8 @@ pub(super) async fn transfer(
     State(app): State<App>,
     Segment(id): Segment,
     reader: Reader,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, .. }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let handover = transfer::begin(&app, &owner.session, &id).await?.ok_or(Failure::NotFound)?;
     let page = Handover {
         w: reader.w,
@@ -107,11 +98,8 @@ pub(super) async fn transfer(
 pub(super) async fn rename(
     State(app): State<App>,
     Segment(id): Segment,
-    owner: Owner,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: owner, fields }: Posted<Owner>,
 ) -> Result<Response, Failure> {
-    session::check_post(&app, &headers, &owner, &fields)?;
     let name = form::name(fields.required("name")?)?;
     changed(account::rename(&app, &owner.session, &id, name.as_deref()).await?, "renamed")
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use zeroize::Zeroizing;
 
 use self::entry::Maker;
@@ -17,6 +17,7 @@ use super::failure::Failure;
 use super::form::Fields;
 use super::language::Reader;
 use super::segment::Segment;
+use super::session::Posted;
 use super::views::{
     Frame, MakerBatch, MakerCell, MakerDevice, MakerDevices, MakerModel, MakerOverview, MakerReplaced,
     Secret, render,
@@ -165,11 +166,8 @@ async fn ask_batch(reader: Reader, maker: Maker, RawQuery(query): RawQuery) -> R
 /// `POST /manufacturer/batch`.
 async fn withdraw_batch(
     State(app): State<App>,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: maker, fields }: Posted<Maker>,
 ) -> Result<Response, Failure> {
-    maker.check_post(&app, &headers, &fields)?;
     let (model, batch) = (fields.required("model")?, fields.required("batch")?);
     let withdrawn = match fields.required("decision")? {
         "withdraw" => true,
@@ -188,33 +186,21 @@ async fn withdraw_batch(
 async fn withdraw(
     State(app): State<App>,
     Segment(client_id): Segment,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: maker, .. }: Posted<Maker>,
 ) -> Result<Response, Failure> {
-    one(&app, &client_id, &maker, &headers, &fields, true).await
+    one(&app, &client_id, &maker, true).await
 }
 
 /// `POST /manufacturer/devices/{client_id}/restore`.
 async fn restore(
     State(app): State<App>,
     Segment(client_id): Segment,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: maker, .. }: Posted<Maker>,
 ) -> Result<Response, Failure> {
-    one(&app, &client_id, &maker, &headers, &fields, false).await
+    one(&app, &client_id, &maker, false).await
 }
 
-async fn one(
-    app: &App,
-    client_id: &str,
-    maker: &Maker,
-    headers: &HeaderMap,
-    fields: &Fields,
-    withdrawn: bool,
-) -> Result<Response, Failure> {
-    maker.check_post(app, headers, fields)?;
+async fn one(app: &App, client_id: &str, maker: &Maker, withdrawn: bool) -> Result<Response, Failure> {
     let device = manufacturer::one(app, &maker.registrar, client_id).await?.ok_or(Failure::NotFound)?;
     manufacturer::withdraw(app, &maker.registrar, client_id, withdrawn).await?;
     let query = batch_query(&device.model, &device.batch);
@@ -226,11 +212,8 @@ async fn replace(
     State(app): State<App>,
     Segment(client_id): Segment,
     reader: Reader,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: maker, .. }: Posted<Maker>,
 ) -> Result<Response, Failure> {
-    maker.check_post(&app, &headers, &fields)?;
     let new = manufacturer::replace(&app, &maker.registrar, &client_id).await?.ok_or(Failure::NotFound)?;
     let answer = serde_json::to_string_pretty(&new).map_err(|_| Failure::Render)?;
     let page = MakerReplaced {

@@ -1,7 +1,7 @@
 //! Who is asking: the session cookie, the values that prove that a form came from a page of ours, and where a person may be
 //! sent afterwards. Sessions themselves are the login flow's.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
 use service::secret;
@@ -75,21 +75,50 @@ pub(super) fn seal(app: &App, owner: &Owner, value: &str) -> String {
     secret::encode(key.hmac(&[b"form value\0", owner.csrf.as_bytes(), b"\0", value.as_bytes()]))
 }
 
-/// Lets a POST through if it came from a page that this session was shown. The token is what decides; where a browser tells
+/// Somebody whose forms carry a value that only their pages showed.
+pub(super) trait Poster: FromRequestParts<App, Rejection = Failure> {
+    /// That value; under several keys if a page shown before the newest one is as good.
+    fn csrf(&self) -> impl Iterator<Item = &str>;
+}
+
+impl Poster for Owner {
+    fn csrf(&self) -> impl Iterator<Item = &str> {
+        self.csrf_of_any_key.iter().map(String::as_str)
+    }
+}
+
+/// A form that somebody sent from a page that they were shown; no other form gets to a handler that asks for this.
+pub(super) struct Posted<P> {
+    /// Who sent it.
+    pub(super) who: P,
+    /// What they sent.
+    pub(super) fields: Fields,
+}
+
+impl<P: Poster + Send> FromRequest<App> for Posted<P> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let who = P::from_request_parts(&mut parts, app).await?;
+        let headers = parts.headers.clone();
+        let fields = Fields::from_request(Request::from_parts(parts, body), app).await?;
+        check_post(app, &headers, &who, &fields)?;
+        Ok(Self { who, fields })
+    }
+}
+
+/// Lets a POST through if it came from a page that this person was shown. The token is what decides; where a browser tells
 /// where the request comes from, that must be right too. (Under `Referrer-Policy: no-referrer` the origin is `null`.)
 pub(super) fn check_post(
     app: &App,
     headers: &HeaderMap,
-    owner: &Owner,
+    who: &impl Poster,
     fields: &Fields,
 ) -> Result<(), Failure> {
     check_origin(app, headers)?;
     let sent = fields.one("csrf")?.unwrap_or_default();
-    // A page that was shown before the key changed is as good.
-    let fits = owner
-        .csrf_of_any_key
-        .iter()
-        .fold(false, |found, csrf| found | secret::equal(sent.as_bytes(), csrf.as_bytes()));
+    let fits = who.csrf().fold(false, |found, csrf| found | secret::equal(sent.as_bytes(), csrf.as_bytes()));
     if fits { Ok(()) } else { Err(Failure::Forged) }
 }
 

@@ -9,5 +9,6 @@ mod exactness;
 mod login;
 mod logins;
 mod manufacturer;
+mod rules;
 mod samples;
 mod site;

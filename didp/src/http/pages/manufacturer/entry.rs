@@ -15,7 +15,7 @@ use crate::http::Peer;
 use crate::http::pages::failure::Failure;
 use crate::http::pages::form::Fields;
 use crate::http::pages::language::Reader;
-use crate::http::pages::session;
+use crate::http::pages::session::{self, Posted, Poster};
 use crate::http::pages::views::{Frame, MakerLogin, render};
 use crate::keys::Purpose;
 use crate::state::{App, RegistrarToken};
@@ -51,12 +51,11 @@ impl Maker {
         let alive = app.clock.now() < until && registrar.is_usable(app.clock.now());
         (right && alive).then(|| Maker { registrar: registrar.clone(), csrf: csrf(app, cookie) })
     }
+}
 
-    /// Lets a POST through if it came from a page that this login was shown.
-    pub(super) fn check_post(&self, app: &App, headers: &HeaderMap, fields: &Fields) -> Result<(), Failure> {
-        session::check_origin(app, headers)?;
-        let sent = fields.one("csrf")?.unwrap_or_default();
-        if secret::equal(sent.as_bytes(), self.csrf.as_bytes()) { Ok(()) } else { Err(Failure::Forged) }
+impl Poster for Maker {
+    fn csrf(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.csrf.as_str())
     }
 }
 
@@ -133,13 +132,7 @@ pub(super) async fn enter(
 }
 
 /// `POST /manufacturer/logout`.
-pub(super) async fn leave(
-    State(app): State<App>,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
-) -> Result<Response, Failure> {
-    maker.check_post(&app, &headers, &fields)?;
+pub(super) async fn leave(State(app): State<App>, Posted { .. }: Posted<Maker>) -> Result<Response, Failure> {
     let mut response = Redirect::to("/manufacturer/login").into_response();
     let name = session::cookie_name(&app, COOKIE);
     response.headers_mut().append(SET_COOKIE, session::set_cookie(&app, &name, "", Some(0)));

@@ -3,16 +3,16 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::entry::Maker;
 use super::frame;
 use crate::flows::registration::BATCH;
 use crate::http::pages::failure::Failure;
-use crate::http::pages::form::Fields;
 use crate::http::pages::language::Reader;
 use crate::http::pages::qr::Qr;
+use crate::http::pages::session::Posted;
 use crate::http::pages::views::{Label, Labels, Sheet, render};
 use crate::state::App;
 
@@ -45,11 +45,8 @@ fn form(
 pub(super) async fn sheet(
     State(app): State<App>,
     reader: Reader,
-    maker: Maker,
-    headers: HeaderMap,
-    fields: Fields,
+    Posted { who: maker, fields }: Posted<Maker>,
 ) -> Result<Response, Failure> {
-    maker.check_post(&app, &headers, &fields)?;
     let start = app.url("/r/");
     let labels: Option<Vec<Label>> = read(fields.required("answers")?).and_then(|printed| {
         let inside = (1..=BATCH).contains(&printed.len());

@@ -16,6 +16,7 @@ use crate::flows::registration::{self, Metadata};
 use crate::flows::token::{self, TokenRequest};
 use crate::http::pages;
 use crate::hub::{ClaimMessage, Seat};
+use crate::sample;
 use crate::state::App;
 use crate::upstream::tests::provider::Provider;
 
@@ -84,27 +85,11 @@ impl Site {
 
     pub(super) async fn start_with(issuer: &str, provider: Provider, upstream: Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| dir.path().join(name);
-        crate::keys::init(&file("keys")).unwrap();
-        for name in ["gateway", "maker", "developer"] {
-            std::fs::write(file(name), format!("the-token-of-the-{name}")).unwrap();
-        }
-        let config = json!({
-            "issuer": issuer,
-            "tag": "test",
-            "keys_dir": file("keys"),
-            "database": file("didp.sqlite"),
-            "mqtt": { "host": "didp.localhost", "port": 8884 },
-            "gateway": [{
-                "client_id": "ignite", "secret_file": file("gateway"), "resource": "http://ignite.localhost:8083",
-                "host": "ignite.localhost", "port": 8883,
-            }],
-            "manufacturer": [{ "id": "maker", "name": "Maker", "initial_access_token_file": file("maker") }],
-            "developer": [{ "id": "dev", "name": "Developer", "initial_access_token_file": file("developer") }],
-            "app_registration": "open",
-            "upstream": upstream,
-        });
-        let config = serde_json::from_value(config).unwrap();
+        let developer = json!([{
+            "id": "dev", "name": "Developer", "initial_access_token_file": dir.path().join("developer"),
+        }]);
+        let more = json!({ "developer": developer, "app_registration": "open", "upstream": upstream });
+        let config = sample::config(dir.path(), issuer, more);
         let app = App::open(config, Clock::system(), Shutdown::new()).await.unwrap();
         let peer =
             axum::extract::connect_info::MockConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));

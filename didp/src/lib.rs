@@ -15,6 +15,8 @@ mod mqtt;
 pub mod peers;
 mod pins;
 pub mod registry;
+#[cfg(test)]
+mod sample;
 pub mod state;
 pub mod store;
 pub mod sweeper;

@@ -3,13 +3,12 @@
 //! A photograph of the printed code is worth nothing: a claim needs a press on the device within two minutes and the digits
 //! that the device shows at that moment. Opening the page changes nothing; the first right answer takes the device. Unknown,
 //! owned and unpressed codes, wrong digits and too many tries all look the same, and each costs one commit. What the consent
-//! made is undone unless the device reports in time. What is special about devices without a display is in [`press`].
+//! made is undone unless the device reports in time. What is special about devices without a display is in [`press`], how a claim stands for whoever holds its ticket in [`standing`].
 
 mod press;
+mod standing;
 
-use std::time::Duration;
-
-use oauth_wire::{Channel, OAuthErrorCode, Scope};
+use oauth_wire::{OAuthErrorCode, Scope};
 use service::secret;
 use zeroize::Zeroizing;
 
@@ -18,7 +17,7 @@ use crate::flows::account::NoticeKind;
 use crate::flows::change::Change;
 use crate::flows::login::Session;
 use crate::flows::ownership::{self, AFTERGLOW};
-use crate::flows::{Refusal, details, refuse};
+use crate::flows::{Refusal, refuse};
 use crate::hub::ClaimMessage;
 use crate::keys::Purpose;
 use crate::peers;
@@ -29,6 +28,8 @@ use crate::store::ownerships::{self, Ownership};
 use crate::store::{clients, tokens, transfers, users};
 
 pub(crate) use press::settle;
+pub use standing::{ClaimState, ClaimView, describe, wait};
+use standing::{state_of, taken};
 
 /// Wrong answers that one login may give for a code in the length of a window, whatever the code is.
 const TRIES_PER_LOGIN: i64 = 3;
@@ -36,8 +37,6 @@ const TRIES_PER_LOGIN: i64 = 3;
 const CODES_PER_LOGIN: i64 = 64;
 /// Wrong answers that a window takes before it closes.
 const TRIES_PER_WINDOW: i64 = 10;
-/// How long a page waits for a change before it is told that there was none.
-const LONG_POLL: Duration = Duration::from_secs(20);
 
 /// What the device is told when its window opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,39 +59,6 @@ pub enum Attempt {
     NoMatch,
     /// Two logins at once want a device without a display; both were cancelled.
     Contested,
-}
-
-/// How a claim stands, for the pages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimState {
-    /// The owner has yet to decide.
-    Deciding,
-    /// The device has yet to report.
-    Waiting,
-    /// The device reported: it is the owner's.
-    Done {
-        /// Id of the device on the account pages.
-        device: String,
-    },
-    /// The device's connection went away.
-    Gone,
-    /// The time ran out.
-    Expired,
-    /// The owner declined.
-    Declined,
-    /// A second login wanted a device without a display; both were cancelled.
-    Contested,
-}
-
-/// A claim, for the pages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimView {
-    /// What people call the model.
-    pub model: String,
-    /// What it can tell and do.
-    pub channels: Vec<Channel>,
-    /// How the claim stands.
-    pub state: ClaimState,
 }
 
 /// The device's button was pressed: opens the window for its connection. What was open or half-done before is undone.
@@ -301,53 +267,6 @@ async fn wrong_digits(app: &App, change: &mut Change, claim: Claim, typed: &str)
     Ok(Judged::Exhausted(claim))
 }
 
-/// How the claim of this ticket stands; none if it is not this login's, unknown, or long over.
-///
-/// # Errors
-/// The store cannot answer.
-pub async fn describe(app: &App, session: &Session, ticket: &str) -> Result<Option<ClaimView>, Refusal> {
-    let mut conn = app.store.read().await?;
-    let mut claim = None;
-    for candidate in ticket_macs(app, ticket) {
-        claim = claims::by_ticket(&mut conn, candidate.as_bytes()).await?;
-        if claim.is_some() {
-            break;
-        }
-    }
-    let Some(claim) = claim.filter(|claim| belongs(claim, session)) else { return Ok(None) };
-    let Some(device) = clients::device(&mut conn, &claim.device).await? else { return Ok(None) };
-    Ok(Some(ClaimView {
-        state: state_of(app, &claim),
-        model: device.model,
-        channels: details::channels(&device.channels),
-    }))
-}
-
-/// As [`describe`], but answers only when the state is another than `seen`, or after a while.
-///
-/// # Errors
-/// The store cannot answer.
-pub async fn wait(
-    app: &App,
-    session: &Session,
-    ticket: &str,
-    seen: &ClaimState,
-) -> Result<Option<ClaimView>, Refusal> {
-    let mut changes = app.claims.subscribe();
-    let end = tokio::time::Instant::now() + LONG_POLL;
-    loop {
-        let view = describe(app, session, ticket).await?;
-        if view.as_ref().is_none_or(|view| view.state != *seen) {
-            return Ok(view);
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = tokio::time::sleep_until(end) => return Ok(view),
-            () = app.shutdown.begun() => return Ok(view),
-        }
-    }
-}
-
 /// The owner consents: the device is theirs if it redeems its code and reports in time. A device without a display gets its
 /// code only when nobody else asked for it for a while. Answers how the claim stands.
 ///
@@ -532,42 +451,6 @@ pub(crate) async fn home_gateway(app: &App, change: &mut Change, user: i64) -> R
     let (sub, share) = (secret::random_token::<16>(), secret::random_bytes::<32>());
     users::ensure_pseudonym(change.conn(), user, &gateway, &sub, &share).await?;
     Ok(gateway)
-}
-
-async fn taken(app: &App, change: &mut Change, session: &Session, ticket: &str) -> Result<Claim, Refusal> {
-    for candidate in ticket_macs(app, ticket) {
-        if let Some(claim) = claims::by_ticket(change.conn(), candidate.as_bytes()).await?
-            && belongs(&claim, session)
-        {
-            return Ok(claim);
-        }
-    }
-    refuse(OAuthErrorCode::AccessDenied, "no such claim")
-}
-
-fn belongs(claim: &Claim, session: &Session) -> bool {
-    claim.session_id == Some(session.id) && claim.user_id == Some(session.user)
-}
-
-fn state_of(app: &App, claim: &Claim) -> ClaimState {
-    let over = claim.deadline <= app.clock.now();
-    match claim.state.as_str() {
-        "taken" if over => ClaimState::Expired,
-        "taken" if !peers::holds(app, &claim.device, claim.connection) => ClaimState::Gone,
-        "taken" if claim.accepted => ClaimState::Waiting,
-        "taken" => ClaimState::Deciding,
-        "granted" | "redeemed" if over => ClaimState::Expired,
-        "granted" | "redeemed" => ClaimState::Waiting,
-        "done" => ClaimState::Done { device: claim.ownership.clone().unwrap_or_default() },
-        "declined" => ClaimState::Declined,
-        "contested" => ClaimState::Contested,
-        "gone" => ClaimState::Gone,
-        _ => ClaimState::Expired,
-    }
-}
-
-fn ticket_macs(app: &App, ticket: &str) -> Vec<crate::keys::Mac> {
-    app.keys.candidates(Purpose::Session, &[b"ticket ", ticket.as_bytes()])
 }
 
 fn user_code_mac(app: &App, claim: i64, digits: &str) -> crate::keys::Mac {

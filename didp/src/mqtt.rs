@@ -19,7 +19,8 @@ use link::Link;
 /// Serves one connection to its end. Nothing that a peer sends can reach further than this connection.
 pub(crate) async fn serve(app: App, stream: Stream, peer: SocketAddr) {
     let mut link = Link::new(stream, &app.config.limits);
-    let ended = match login::accept(&app, &mut link, peer).await {
+    // What is done seldom has its place while it is done: a connection that waits keeps none for it.
+    let ended = match Box::pin(login::accept(&app, &mut link, peer)).await {
         Ok(accepted) => {
             let _counted = service::metrics::Held::new("didp_mqtt_sessions");
             session::run(&app, &mut link, &accepted).await
@@ -29,5 +30,27 @@ pub(crate) async fn serve(app: App, stream: Stream, peer: SocketAddr) {
     if let Err(end) = ended {
         tracing::debug!(event = "mqtt_connection_ended", reason = %end);
         link.finish().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::{Clock, Shutdown};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A connected device waits nearly all of its time; its task has no room for what it might do.
+    #[tokio::test]
+    async fn a_connection_that_waits_is_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::sample::config(dir.path(), "http://didp.test", serde_json::json!({}));
+        let app = App::open(config, Clock::system(), Shutdown::new()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(peer).await.unwrap();
+        let task = serve(app, Stream::Plain(stream), peer);
+        let size = std::mem::size_of_val(&task);
+        assert!(size < 2_048, "{size} bytes");
     }
 }

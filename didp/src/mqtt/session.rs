@@ -66,7 +66,7 @@ pub(super) async fn run(app: &App, link: &mut Link, accepted: &Accepted) -> Resu
         session.say_goodbye(*reason).await;
     }
     drop(session);
-    if had_window && let Err(refusal) = claim::connection_lost(app, client_id, connection).await {
+    if had_window && let Err(refusal) = Box::pin(claim::connection_lost(app, client_id, connection)).await {
         refusal.log("claim_not_undone");
     }
     ended
@@ -189,7 +189,8 @@ impl Session<'_> {
     }
 
     async fn request(&mut self, topic: RequestTopic, payload: &[u8], reply: ReplyTo) -> Result<(), End> {
-        let answer = requests::answer(self.app, self.client_id, self.seat.connection, topic, payload).await;
+        let answering = requests::answer(self.app, self.client_id, self.seat.connection, topic, payload);
+        let answer = Box::pin(answering).await;
         self.reply(&reply, &answer).await?;
         if topic == RequestTopic::Claim {
             self.claim = Some(reply);

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use didp::flows::account::NoticeKind;
 use didp::flows::token::{self, TokenRequest};
 use didp::flows::{Refusal, claim, introspection};
 use didp::state::App;
@@ -420,64 +421,96 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     proptest::collection::vec(one, 1..30)
 }
 
-#[test]
-fn a_thief_and_the_client_cannot_both_go_on_without_a_revocation() {
-    let mut runner = proptest::test_runner::TestRunner::new(schedules(24));
+/// Plays a schedule of a client and a thief who took what it holds; whatever they do, both cannot go on without a revocation.
+async fn rob(way: &Way<'_>, held: Pair, moves: Vec<Move>, head_start: usize) {
+    let didp = way.didp();
+    let mut clients = held;
+    for _ in 0..head_start {
+        clients = way.refresh(&clients).await.unwrap();
+    }
+    let mut thiefs = clients.clone();
+    // Accesses that were accepted after the theft, by who showed them; what both hold at first counts for none.
+    let stolen = clients.access.clone();
+    let mut accepted: [HashSet<String>; 2] = Default::default();
+    for step in moves {
+        let (who, pair) = match step {
+            Move::ClientRefreshes | Move::ClientUses => (0, &mut clients),
+            Move::ThiefRefreshes | Move::ThiefUses => (1, &mut thiefs),
+        };
+        match step {
+            Move::ClientRefreshes | Move::ThiefRefreshes => {
+                if let Ok(next) = way.refresh(pair).await {
+                    *pair = next;
+                }
+            }
+            Move::ClientUses | Move::ThiefUses => {
+                if is_active(&didp.app, pair).await && pair.access != stolen {
+                    accepted[who].insert(pair.access.clone());
+                }
+            }
+        }
+        // As soon as both have used tokens of their own, both cannot be served any more.
+        if accepted.iter().all(|own| !own.is_empty()) {
+            let both = is_active(&didp.app, &clients).await && is_active(&didp.app, &thiefs).await;
+            assert!(!both, "client and thief both go on");
+        }
+    }
+    // Whoever presents a dead handle ends it for both.
+    let client_goes_on = way.refresh(&clients).await;
+    let client_used = match &client_goes_on {
+        Ok(pair) => is_active(&didp.app, pair).await,
+        Err(_) => false,
+    };
+    let thief_goes_on = way.refresh(&thiefs).await;
+    let shared = clients.refresh == thiefs.refresh;
+    if client_used && !shared {
+        assert!(thief_goes_on.is_err(), "the thief's handle is dead once the client used its own");
+    }
+    if client_used && thief_goes_on.is_err() {
+        let pair = client_goes_on.unwrap();
+        assert!(!is_active(&didp.app, &pair).await, "the theft was noticed and everything revoked");
+    }
+}
+
+fn robberies(cases: u32, play: impl AsyncFn(&Didp, Vec<Move>, usize)) {
+    let mut runner = proptest::test_runner::TestRunner::new(schedules(cases));
     let outcome = runner.run(&(moves(), 0..4_usize), |(moves, head_start)| {
-        with_didp(async |didp| {
-            let anna = didp.owner("anna").await;
-            let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
-            let registered = client(&didp.app, &app.client_id).await;
-            let mut clients = Pair::of(&tokens);
-            for _ in 0..head_start {
-                clients = refresh(&didp.app, &registered, &clients).await.unwrap();
-            }
-            let mut thiefs = clients.clone();
-            // Accesses that were accepted after the theft, by who showed them; what both hold at first counts for none.
-            let stolen = clients.access.clone();
-            let mut accepted: [HashSet<String>; 2] = Default::default();
-            let mut alive = [true, true];
-            for step in moves {
-                let (who, pair) = match step {
-                    Move::ClientRefreshes | Move::ClientUses => (0, &mut clients),
-                    Move::ThiefRefreshes | Move::ThiefUses => (1, &mut thiefs),
-                };
-                match step {
-                    Move::ClientRefreshes | Move::ThiefRefreshes => {
-                        match refresh(&didp.app, &registered, pair).await {
-                            Ok(next) => *pair = next,
-                            Err(_) => alive[who] = false,
-                        }
-                    }
-                    Move::ClientUses | Move::ThiefUses => {
-                        if is_active(&didp.app, pair).await && pair.access != stolen {
-                            accepted[who].insert(pair.access.clone());
-                        }
-                    }
-                }
-                // As soon as both have used tokens of their own, both cannot be served any more.
-                if accepted.iter().all(|own| !own.is_empty()) {
-                    let both = is_active(&didp.app, &clients).await && is_active(&didp.app, &thiefs).await;
-                    assert!(!both, "client and thief both go on");
-                }
-            }
-            // Whoever presents a dead handle ends it for both.
-            let client_goes_on = refresh(&didp.app, &registered, &clients).await;
-            let client_used = match &client_goes_on {
-                Ok(pair) => is_active(&didp.app, pair).await,
-                Err(_) => false,
-            };
-            let thief_goes_on = refresh(&didp.app, &registered, &thiefs).await;
-            let shared = clients.refresh == thiefs.refresh;
-            if client_used && !shared {
-                assert!(thief_goes_on.is_err(), "the thief's handle is dead once the client used its own");
-            }
-            if client_used && thief_goes_on.is_err() {
-                let pair = client_goes_on.unwrap();
-                assert!(!is_active(&didp.app, &pair).await, "the theft was noticed and everything revoked");
-            }
-        });
+        with_didp(async |didp| play(didp, moves, head_start).await);
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn a_thief_and_the_client_cannot_both_go_on_without_a_revocation() {
+    robberies(24, async |didp, moves, head_start| {
+        let anna = didp.owner("anna").await;
+        let (app, tokens) = didp.allowed(&anna, "client_secret_basic").await;
+        let way = Way::Flow(didp, client(&didp.app, &app.client_id).await);
+        rob(&way, Pair::of(&tokens), moves, head_start).await;
+    });
+}
+
+#[test]
+fn a_thief_and_an_app_cannot_both_go_on_over_http() {
+    robberies(10, async |didp, moves, head_start| {
+        let anna = didp.owner("anna").await;
+        let (app, tokens) = didp.allowed(&anna, "client_secret_post").await;
+        rob(&Way::Http(didp, app), Pair::of(&tokens), moves, head_start).await;
+    });
+}
+
+/// The owner sees it: the device is suspended, and only the same owner can bring it back.
+#[test]
+fn a_thief_and_a_device_cannot_both_go_on_over_http_and_mqtt() {
+    robberies(10, async |didp, moves, head_start| {
+        let anna = didp.owner("anna").await;
+        let (device, mqtt, tokens) = didp.claimed(&anna).await;
+        drop(mqtt);
+        let way = Way::both(didp, device);
+        rob(&way, Pair::of(&tokens), moves, head_start).await;
+        let overview = didp::flows::account::overview(&didp.app, &anna).await.unwrap();
+        let alarmed = overview.notices.iter().any(|notice| notice.kind == NoticeKind::TheftAlarm);
+        assert_eq!(overview.devices[0].suspended, alarmed, "what is suspended is told, and nothing else is");
+    });
 }

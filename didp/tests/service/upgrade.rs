@@ -68,7 +68,27 @@ async fn a_database_of_schema_0005_is_brought_up_to_date() {
         .fetch_one(&mut didp.app.store.read().await.unwrap())
         .await
         .unwrap();
-    assert_eq!(waiting, 1, "the code leads to its device");
+    assert_eq!(waiting, 2, "the code leads to its device, for which somebody waits already");
+    let seat = didp.app.hub.enter(&told("printed device"));
+    let challenge = crate::harness::challenge("verifier");
+    let press = claim::open_window(&didp.app, &told("printed device"), seat.connection, &challenge)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        press.answer().error,
+        oauth_wire::OAuthErrorCode::AccessDenied,
+        "a press cannot tell two apart"
+    );
+    // A login that had its tries for a code has no more: nothing is looked at, and nothing is counted.
+    for _ in 0..2 {
+        let attempt = claim::confirm(&didp.app, &anna, &told("tried code"), "1234").await.unwrap();
+        assert_eq!(attempt, claim::Attempt::NoMatch);
+    }
+    let tries: Vec<i64> = didp::store::sql::query_scalar("SELECT tries FROM claim_tries WHERE tries > 0")
+        .fetch_all(&mut didp.app.store.read().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(tries, [3]);
     let before: i64 = told("last event").parse().unwrap();
     assert!(account::apps::withdraw(&didp.app, &anna, &overview.apps[0].id).await.unwrap());
     assert_eq!(didp.app.store.events_head().await.unwrap(), before + 2, "numbers go on where they stopped");
@@ -94,6 +114,12 @@ async fn make_fixture() {
     let printed = didp.device("press").await;
     didp.allowed(&anna, "client_secret_basic").await;
     drop(mqtt);
+    let ben = didp.owner("ben").await;
+    claim::confirm(&didp.app, &ben, &printed.code, "").await.unwrap();
+    let tried = service::secret::random_token::<16>();
+    for _ in 0..3 {
+        claim::confirm(&didp.app, &anna, &tried, "1234").await.unwrap();
+    }
     for purpose in didp::keys::Purpose::ALL {
         let name = purpose.name();
         let key = std::fs::read_to_string(didp.dir().join(format!("keys/{name}.1.key"))).unwrap();
@@ -107,6 +133,7 @@ async fn make_fixture() {
         ("device refresh token", &text(&tokens["refresh_token"])),
         ("printed code", &printed.code),
         ("printed device", &printed.client_id),
+        ("tried code", &tried),
         ("last event", &didp.app.store.events_head().await.unwrap().to_string()),
     ] {
         println!("-- {name}: {value}");

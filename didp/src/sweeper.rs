@@ -1,4 +1,5 @@
-//! What happens by the passing of time alone: claims settle, or are undone if they were not completed, grants end, expired rows go.
+//! What happens by the passing of time alone: claims settle, or are undone if they were not completed, grants end, expired rows go,
+//! and memory that a peak has used goes back.
 
 use std::time::Duration;
 
@@ -13,10 +14,16 @@ use crate::store::{clients, grants, sweep};
 const BATCH: i64 = 200;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Looks between two times that memory is given back: thousands of devices may have gone in between.
+const LOOKS: u32 = 60;
 
 /// Sweeps until the process stops.
 pub(crate) async fn run(app: App) {
-    loop {
+    for look in 1_u32.. {
+        if look.is_multiple_of(LOOKS) {
+            // Nobody needs to know when it is done.
+            drop(tokio::task::spawn_blocking(service::memory::give_back));
+        }
         if let Err(error) = sweep(&app).await {
             error.log("sweep_failed");
         }

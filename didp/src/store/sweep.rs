@@ -12,7 +12,8 @@ pub async fn delete_expired(
     events: i64,
     notices: i64,
 ) -> sqlx::Result<bool> {
-    // A dead or ended node stays for a day, so that presenting it is still told from a made-up one.
+    // A dead node stays until it would have ended by itself: as long as a client may have slept, a thief must not be able to use up
+    // the evidence. And for a day more, so that presenting it late is still told from a made-up one.
     const DAY: i64 = 86_400;
     let statements: [(&'static str, i64); 11] = [
         ("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2)", now),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use mqtt_wire::Version;
+use mqtt_wire::{ReasonCode, Version};
 use serde_json::{Value, json};
 
 use crate::harness::{Mqtt, device_metadata, press, text};
@@ -249,6 +249,55 @@ async fn a_full_disk_is_said_and_loses_nothing_that_was_acknowledged() {
     assert_eq!(mqtt.ask("claim", &press("v")).await["status"], "window_open");
     let again = http.post(didp.url("/register/batch")).bearer_auth("token").json(&batch);
     assert_eq!(again.send().await.unwrap().status(), 201);
+}
+
+/// What an operator does beside a DIdP that runs, for a manufacturer whose batch leaked or whose unit is broken.
+#[tokio::test]
+async fn a_batch_is_withdrawn_and_a_unit_replaced_by_command() {
+    let dir = prepared();
+    let didp = Running::start(dir.path());
+    let mut metadata = device_metadata("code");
+    metadata["device"]["batch"] = json!("2026-11");
+    let batch = Value::from(vec![metadata; 25]);
+    let request = reqwest::Client::new().post(didp.url("/register/batch")).bearer_auth("token").json(&batch);
+    let devices: Vec<Value> = request.send().await.unwrap().json().await.unwrap();
+    let command = |args: &[&str]| {
+        let output = output(dir.path(), args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let login = async |device: &Value| {
+        let (user, password) = (text(&device["client_id"]), text(&device["client_secret"]));
+        Mqtt::login(didp.mqtt, Version::V5, &user, &password).await.err()
+    };
+    let of = ["maker", "--model", "Thermostat T1", "--batch", "2026-11"];
+    assert_eq!(command(&[&["manufacturer", "withdraw"], &of[..]].concat()), "25 devices withdrawn\n");
+    assert_eq!(login(&devices[0]).await, Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD));
+    let told: Value =
+        serde_json::from_str(&command(&["manufacturer", "batches", "maker", "--json"])).unwrap();
+    let expected = json!({"batch": "2026-11", "registered": 25, "owned_at_least": null, "withdrawn": "all"});
+    assert_eq!(told, json!([{"model": "Thermostat T1", "batches": [expected]}]));
+    assert!(command(&["manufacturer", "batches", "maker"]).contains("2026-11"));
+    let restored = command(&[&["manufacturer", "restore"], &of[..], &["--json"]].concat());
+    assert_eq!(serde_json::from_str::<Value>(&restored).unwrap(), json!({"devices": 25}));
+    assert_eq!(login(&devices[0]).await, None);
+
+    let broken = text(&devices[0]["client_id"]);
+    assert_eq!(command(&["client", "replace", &broken, "--answer-file", "new.json"]), "");
+    let file = dir.path().join("new.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let new: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(new["device"]["batch"], "2026-11");
+    assert_eq!(login(&new).await, None);
+    assert_eq!(login(&devices[0]).await, Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD));
+    command(&["client", "restore", &broken]);
+    assert_eq!(login(&devices[0]).await, None);
+    for wrong in [["developer", "withdraw"], ["manufacturer", "withdraw"]] {
+        let of = ["another", "--model", "Thermostat T1"];
+        assert_eq!(output(dir.path(), &[&wrong[..], &of[..]].concat()).status.code(), Some(1));
+    }
+    assert_eq!(output(dir.path(), &["client", "replace", "nobody"]).status.code(), Some(1));
 }
 
 /// Whatever comes in batches, the process keeps little of it: the bar is 60 MB with a million devices, of which a page cache has its

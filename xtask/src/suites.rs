@@ -59,8 +59,8 @@ const SUITES: [Suite; 18] = [
     },
     Suite {
         name: "stock-clients",
-        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js, the guide's apps against a stack in this process",
-        needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node],
+        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js, curl, the guide's apps against a stack in this process",
+        needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node, Tool::Curl],
         run: stock_clients,
     },
     Suite {
@@ -170,7 +170,7 @@ fn clippy() -> anyhow::Result<()> {
 }
 
 /// Tests of `e2e` that `stock-clients` runs; in `rust` they would only skip themselves.
-const STOCK: [&str; 3] = ["mosquitto", "other_languages", "guide"];
+const STOCK: [&str; 4] = ["mosquitto", "other_languages", "guide", "curl"];
 
 /// The test of `e2e` that `firmware` runs.
 const FIRMWARE: &str = "firmware";
@@ -303,7 +303,7 @@ fn images() -> anyhow::Result<()> {
 }
 
 fn launcher() -> anyhow::Result<()> {
-    let tests = ["--test", "launcher_docker", "--test", "launcher_faults"];
+    let tests = ["--test", "launcher_docker", "--test", "launcher_faults", "--test", "launcher_gateway"];
     // Each test of faults has an engine of its own; more than two at once only wait for each other.
     let run = [&["test", "--locked", "--workspace"], &tests[..], &["--", "--ignored", "--test-threads=2"]];
     Run::new(cargo(), &run.concat()).env("OAUTHING_PCM_IMAGE", format!("{}-pcm", stack::PROJECT)).go()

@@ -45,6 +45,8 @@ pub enum Cause {
     ClientGone,
     /// Nothing came for one and a half times the keep alive.
     KeepAlive,
+    /// A packet that was begun did not end in time.
+    PacketTimeout,
     /// The client does not take what is written to it.
     ClientBlocked,
     /// The token's time is over.
@@ -125,6 +127,9 @@ impl Cause {
             }
             Self::ClientGone => row(R::UNSPECIFIED_ERROR, 3, Level::INFO, 400, "client is gone"),
             Self::KeepAlive => row(R::KEEP_ALIVE_TIMEOUT, 3, Level::INFO, 408, "keep alive ran out"),
+            Self::PacketTimeout => {
+                row(R::KEEP_ALIVE_TIMEOUT, 3, Level::INFO, 408, "packet did not end in time")
+            }
             Self::ClientBlocked => row(R::QUOTA_EXCEEDED, 3, Level::WARN, 408, "client does not read"),
             Self::TokenEnded => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token has ended"),
             Self::Revoked => row(R::NOT_AUTHORIZED, 5, Level::INFO, 401, "token or grant was revoked"),
@@ -217,6 +222,7 @@ mod tests {
         let ends = [
             Cause::OutOfOrder,
             Cause::KeepAlive,
+            Cause::PacketTimeout,
             Cause::ClientBlocked,
             Cause::TokenEnded,
             Cause::Revoked,

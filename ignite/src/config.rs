@@ -119,6 +119,8 @@ pub struct Limits {
     pub connect_seconds: u64,
     /// Time in which a blocked client must take a write before it is cut off.
     pub write_seconds: u64,
+    /// Time from a packet's first byte to its last, after CONNECT.
+    pub packet_seconds: u64,
     /// Longest MQTT packet, both ways, also after translation.
     pub packet_bytes: usize,
     /// Longest topic or filter after translation.
@@ -143,6 +145,7 @@ impl Default for Limits {
             unwatched_token_seconds: 10,
             connect_seconds: 10,
             write_seconds: 20,
+            packet_seconds: 60,
             packet_bytes: 256 * 1024,
             topic_bytes: 512,
             didp_seconds: 5,

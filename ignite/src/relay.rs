@@ -69,6 +69,8 @@ pub(crate) struct Surroundings<'a, F> {
     pub(crate) packets_per_second: u32,
     /// Time without progress after which a side counts as gone.
     pub(crate) blocked: Duration,
+    /// Time that the client may take for a packet, from its first byte to its last. What was read of it is kept meanwhile.
+    pub(crate) packet: Duration,
 }
 
 /// Relays until the session ends; both connections are closed then. The
@@ -232,9 +234,9 @@ where
         let (used, is_unread) = (judged.used, judged.is_unread);
         if from_client {
             self.heard = now;
-            self.client.keep(came, &desk.input, used, is_unread, &mut desk.spare);
+            self.client.keep(came, &desk.input, (used, is_unread), &mut desk.spare, now);
         } else {
-            self.pcm.keep(came, &desk.input, used, is_unread, &mut desk.spare);
+            self.pcm.keep(came, &desk.input, (used, is_unread), &mut desk.spare, now);
         }
         Poll::Ready(sent.map_or_else(Step::End, |()| judged.step))
     }
@@ -308,6 +310,8 @@ where
             Some(Cause::TokenEnded)
         } else if is_past(self.silent_at()) {
             Some(Cause::KeepAlive)
+        } else if is_past(self.client.part_ends_at(self.around.packet)) {
+            Some(Cause::PacketTimeout)
         } else if is_past(self.client.blocked_at(blocked)) {
             Some(Cause::ClientBlocked)
         } else if is_past(self.pcm.blocked_at(blocked)) {
@@ -327,8 +331,9 @@ where
     fn ring(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let blocked = self.around.blocked;
         let renewal = (self.allowance == 0).then(|| self.renewed + ALLOWANCE);
+        let part = self.client.part_ends_at(self.around.packet);
         let times =
-            [self.silent_at(), self.client.blocked_at(blocked), self.pcm.blocked_at(blocked), renewal];
+            [self.silent_at(), part, self.client.blocked_at(blocked), self.pcm.blocked_at(blocked), renewal];
         let Some(due) = times.into_iter().flatten().min() else { return Poll::Pending };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
         // One that rings too early costs less than setting it anew for each packet.

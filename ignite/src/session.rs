@@ -52,6 +52,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, peer: IpAddr, client: Box<dyn Wir
         longest_packet: limits.packet_bytes,
         packets_per_second: limits.packets_per_second,
         blocked: Duration::from_secs(limits.write_seconds),
+        packet: Duration::from_secs(limits.packet_seconds),
     };
     relay::run(client, pcm, exchange, early, around).await.log("session_ended", &connection);
 }

@@ -198,6 +198,45 @@ async fn connect_has_a_time_limit() {
     slow.expect_end().await;
 }
 
+/// A packet that was begun must end in time, however it is drawn out; who only pauses between packets has all the time.
+#[tokio::test]
+async fn a_packet_once_begun_must_end_and_nobody_is_hurried_between_packets() {
+    let stack = Stack::with(|config| config.limits.packet_seconds = 1).await;
+    let token = stack.didp.add_device("owner", "s1", "label1");
+    let mut drawn = stack.connect().await;
+    let connect = |id| mqtt_wire::Connect { keep_alive: 0, ..bearer(Version::V5, id, &token) };
+    assert_eq!(drawn.connect(connect("drawn")).await, 0);
+    let mut slow = stack.connect().await;
+    assert_eq!(slow.connect(connect("slow")).await, 0);
+    let publish = |id| {
+        let payload = [b'x'; 100];
+        common::client::publish(QoS::AtLeastOnce, id, "d/temperature", &payload, Properties::EMPTY)
+            .to_vec(Version::V5)
+    };
+    let began = std::time::Instant::now();
+    for byte in publish(1) {
+        if !drawn.try_send_raw(&[byte]).await || began.elapsed() > Duration::from_millis(1_500) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drawn.expect_disconnect(0x8D).await;
+    assert!((1..3).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    // Each comes in two halves that are not a second apart, with its neighbours' halves; all of them take longer.
+    let packets = [1, 2, 3, 4].map(publish).concat();
+    let length = packets.len() / 4;
+    let (first, rest) = packets.split_at(length / 2);
+    for part in std::iter::once(first).chain(rest.chunks(length)) {
+        slow.send_raw(part).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    for id in [1, 2, 3, 4] {
+        assert_eq!(slow.puback(id).await, 0);
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    slow.ping().await;
+}
+
 /// Checklist 36.
 #[tokio::test]
 async fn malformed_bytes_end_that_connection_only() {

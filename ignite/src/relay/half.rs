@@ -23,6 +23,8 @@ pub(super) struct Half<S> {
     kept: Vec<u8>,
     /// Whole packets may be among what is kept.
     is_unread: bool,
+    /// Since when it is waited for the rest of the packet that is kept.
+    part_since: Option<Instant>,
     /// Nothing comes any more.
     pub(super) has_ended: bool,
     /// What is written goes nowhere.
@@ -57,6 +59,7 @@ impl<S> Half<S> {
             stream,
             kept: early.to_vec(),
             is_unread: !early.is_empty(),
+            part_since: None,
             has_ended: false,
             is_deaf: false,
             unflushed: false,
@@ -74,8 +77,21 @@ impl<S> Half<S> {
         self.waits_since.map(|since| since + limit)
     }
 
+    /// When the packet that is kept in part counts as one that never ends.
+    pub(super) fn part_ends_at(&self, limit: Duration) -> Option<Instant> {
+        self.part_since.map(|since| since + limit)
+    }
+
     /// Keeps what of `came` was not `used`; `is_unread` if whole packets may be in it.
-    pub(super) fn keep(&mut self, came: Came, desk: &[u8], used: usize, is_unread: bool, spare: &mut Spare) {
+    pub(super) fn keep(
+        &mut self,
+        came: Came,
+        desk: &[u8],
+        (used, is_unread): (usize, bool),
+        spare: &mut Spare,
+        now: Instant,
+    ) {
+        let before = self.part_since.take().filter(|_| used == 0);
         let mut kept = match came {
             Came::ToDesk(count) if count == used => return,
             Came::ToDesk(count) => {
@@ -91,6 +107,8 @@ impl<S> Half<S> {
         self.is_unread = is_unread && !kept.is_empty();
         if kept.is_empty() {
             spare.give(std::mem::take(&mut kept));
+        } else if !is_unread {
+            self.part_since = before.or(Some(now));
         }
         self.kept = kept;
     }

@@ -151,7 +151,10 @@ impl Stack {
 
     /// A raw connection to the MQTT listener.
     pub async fn connect(&self) -> Client {
-        Client::over(tokio::net::TcpStream::connect(self.mqtt).await.unwrap())
+        let stream = tokio::net::TcpStream::connect(self.mqtt).await.unwrap();
+        // Two small packets in a row would wait for the peer's delayed acknowledgement.
+        stream.set_nodelay(true).unwrap();
+        Client::over(stream)
     }
 
     /// The directories of what PCMs keep.

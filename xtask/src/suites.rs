@@ -59,7 +59,7 @@ const SUITES: [Suite; 18] = [
     },
     Suite {
         name: "stock-clients",
-        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js, curl, the guide's apps against a stack in this process",
+        what: "mosquitto_pub and _sub, paho-mqtt, mqtt.js, curl, the guide's apps, oidc-provider against a stack in this process",
         needs: &[Tool::MosquittoClients, Tool::PythonVenv, Tool::Node, Tool::Curl],
         run: stock_clients,
     },
@@ -170,7 +170,7 @@ fn clippy() -> anyhow::Result<()> {
 }
 
 /// Tests of `e2e` that `stock-clients` runs; in `rust` they would only skip themselves.
-const STOCK: [&str; 4] = ["mosquitto", "other_languages", "guide", "curl"];
+const STOCK: [&str; 5] = ["mosquitto", "other_languages", "guide", "curl", "foreign_login"];
 
 /// The test of `e2e` that `firmware` runs.
 const FIRMWARE: &str = "firmware";
@@ -241,6 +241,7 @@ fn didp_on_postgres() -> anyhow::Result<()> {
 fn stock_clients() -> anyhow::Result<()> {
     let python = tools::python_with("paho", PAHO, "paho.mqtt.client")?;
     npm_ci("samples/tpa/web")?;
+    npm_ci("samples/idp")?;
     // The stack takes the program that it finds beside the tests, which may be an old one.
     Run::new(cargo(), &["build", "--locked", "--workspace", "--bin", "pcm"]).go()?;
     let tests = STOCK.map(|binary| ["--test", binary]).concat();

@@ -250,6 +250,15 @@ impl Owner {
         self.confirmed(page, "/release").await
     }
 
+    /// Deletes the account.
+    ///
+    /// # Errors
+    /// The page does not offer it, or does not say that it was done.
+    pub async fn delete_account(&self) -> anyhow::Result<Page> {
+        let page = self.account().await?.follow("/account/delete", "").await?.good()?;
+        page.form_to("/account/delete", "")?.tick("sure", Some("yes"), true)?.submit().await?.good()
+    }
+
     /// Says yes if the page asks once more, and expects the account page then.
     async fn confirmed(&self, page: Page, path: &str) -> anyhow::Result<Page> {
         let asks = page.url().path().ends_with(path);

@@ -130,6 +130,19 @@ impl Stack {
         self.ready().await
     }
 
+    /// Ends the provider, so that another one can take its address: it finds its secrets in `idp`.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn end_provider(&mut self) -> anyhow::Result<()> {
+        self.provider.stop().await?;
+        self.provider = Running::start("no provider", |shutdown| async move {
+            shutdown.begun().await;
+            Ok(())
+        });
+        Ok(())
+    }
+
     /// Ends the gateway and starts it again; PCMs go on.
     ///
     /// # Errors
@@ -151,21 +164,28 @@ impl Stack {
         self.ready().await
     }
 
+    /// The processes of the owners' PCMs of this stack, by number; those in the pool are nobody's.
+    ///
+    /// # Errors
+    /// The launcher does not say which there are.
+    pub async fn pcms(&self) -> anyhow::Result<Vec<rustix::process::Pid>> {
+        let launcher = LauncherClient::new(&self.deployment.run.join("launcher.sock"));
+        let pcms = launcher.processes().await.context("ask the launcher for the PCMs")?;
+        let owned = pcms.iter().filter(|pcm| pcm.name.is_some());
+        let pid = |pid| i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        owned.map(|pcm| pid(pcm.pid).context("a PCM without a process")).collect()
+    }
+
     /// Kills every owner's PCM of this stack with SIGKILL; answers how many there were.
     ///
     /// # Errors
     /// The launcher does not say which there are.
     pub async fn kill_pcms(&self) -> anyhow::Result<usize> {
-        let launcher = LauncherClient::new(&self.deployment.run.join("launcher.sock"));
-        let pcms = launcher.processes().await.context("ask the launcher for the PCMs")?;
-        let mut killed = 0;
-        for pcm in pcms.iter().filter(|pcm| pcm.name.is_some()) {
-            let pid = i32::try_from(pcm.pid).ok().and_then(rustix::process::Pid::from_raw);
-            let pid = pid.context("a PCM without a process")?;
+        let kill = |pid: &rustix::process::Pid| {
             // One that has ended meanwhile is dead all the same.
-            killed += usize::from(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
-        }
-        Ok(killed)
+            rustix::process::kill_process(*pid, rustix::process::Signal::KILL).is_ok()
+        };
+        Ok(self.pcms().await?.iter().filter(|pid| kill(pid)).count())
     }
 
     async fn ready(&self) -> anyhow::Result<()> {

@@ -117,6 +117,8 @@ pub struct Limits {
     pub unwatched_token_seconds: u64,
     /// Time from the connection being ready to the whole CONNECT being read.
     pub connect_seconds: u64,
+    /// Newcomers at once whose CONNECT is longer than 8 KiB; more have to wait, those over WebSocket are cut off.
+    pub long_connects: usize,
     /// Time in which a blocked client must take a write before it is cut off.
     pub write_seconds: u64,
     /// Time from a packet's first byte to its last, after CONNECT.
@@ -144,6 +146,7 @@ impl Default for Limits {
             failed_tokens_per_address: 60,
             unwatched_token_seconds: 10,
             connect_seconds: 10,
+            long_connects: 256,
             write_seconds: 20,
             packet_seconds: 60,
             packet_bytes: 256 * 1024,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use service::net::Admission;
 use service::{Clock, Shutdown};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::cause::Cause;
@@ -26,6 +27,10 @@ pub(crate) struct Gateway {
     pub(crate) sessions: Arc<Registry>,
     pub(crate) admission: Admission,
     pub(crate) failures: Failures,
+    /// Places for newcomers whose CONNECT is a long one.
+    pub(crate) long_connects: Semaphore,
+    /// The same for the WebSocket messages that it comes in: who has one of these may have to wait for one of those.
+    pub(crate) long_messages: Arc<Semaphore>,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use service::net::{Admission, Listener, accept};
 use service::proxy::Trusted;
 use service::{Clock, Shutdown, Workers};
+use tokio::sync::Semaphore;
 
 use crate::cause::Cause;
 use crate::changes;
@@ -127,6 +128,8 @@ pub async fn run(
         sessions: Arc::default(),
         admission: Admission::new(limits.connections, limits.connections_per_address),
         failures: Failures::new(limits.failed_tokens_per_address),
+        long_connects: Semaphore::new(limits.long_connects),
+        long_messages: Arc::new(Semaphore::new(limits.long_connects)),
         cors_origins: config.cors_origins,
         limits,
         clock,

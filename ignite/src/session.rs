@@ -13,6 +13,7 @@ use service::secret::random_bytes;
 use service::spans;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::cause::Cause;
@@ -31,6 +32,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// Longest CONNECT: before the token is checked, little memory is lent.
 pub(crate) const LONGEST_CONNECT: usize = 80 * 1024;
+/// Up to here everybody is lent it; what a longer CONNECT needs is lent to few at a time.
+pub(crate) const SHORT_CONNECT: usize = 8 * 1024;
 /// Time for a PCM to answer CONNECT.
 const PCM_CONNACK: Duration = Duration::from_secs(5);
 /// Time for a refusal to be taken.
@@ -77,7 +80,8 @@ async fn begin(
 ) -> Option<Begun> {
     let (cause, answer) = match handshake(gateway, &mut client).await {
         Err(refused) => refused,
-        Ok((frame, rest)) => match Packet::decode(&frame, Version::V5) {
+        // Its room is its own until it is known who it is.
+        Ok((frame, rest, _room)) => match Packet::decode(&frame, Version::V5) {
             Ok(Packet::Connect(connect)) => {
                 let opened = open(gateway, peer, &connect).await;
                 match opened.and_then(|opened| greet(gateway, &connect, opened)) {
@@ -134,13 +138,14 @@ async fn say_last(client: &mut Box<dyn Wire>, answer: &[u8]) {
     }
 }
 
-/// Reads the CONNECT; also what came behind it.
-async fn handshake(
-    gateway: &Gateway,
+/// Reads the CONNECT; also what came behind it, and the room that a long one takes.
+async fn handshake<'g>(
+    gateway: &'g Gateway,
     client: &mut Box<dyn Wire>,
-) -> Result<(BytesMut, BytesMut), (Cause, Vec<u8>)> {
+) -> Result<(BytesMut, BytesMut, Option<SemaphorePermit<'g>>), (Cause, Vec<u8>)> {
     let limit = Duration::from_secs(gateway.limits.connect_seconds);
     let mut bytes = BytesMut::new();
+    let mut room = None;
     let reading = async {
         loop {
             // Whoever speaks something else is not waited for; a first packet that is no CONNECT gets no answer
@@ -151,12 +156,15 @@ async fn handshake(
             match frame_len(&bytes, LONGEST_CONNECT) {
                 Ok(Some(length)) if bytes.len() >= length => {
                     let rest = bytes.split_off(length);
-                    return Ok((std::mem::take(&mut bytes), rest));
+                    return Ok((std::mem::take(&mut bytes), rest, room.take()));
                 }
                 Ok(_) => {}
                 Err(error) => {
                     return Err((Cause::Malformed(error), handshake::refusal_of_malformed(&bytes, error)));
                 }
+            }
+            if bytes.len() >= SHORT_CONNECT && room.is_none() {
+                room = gateway.long_connects.acquire().await.ok();
             }
             bytes.reserve(1024);
             match client.read_buf(&mut bytes).await {

@@ -187,6 +187,45 @@ async fn a_silent_tls_peer_does_not_hold_up_the_next_one() {
     client.log_in(Version::V311, "tls", &token).await;
 }
 
+/// Checklist 38: what a long CONNECT takes is lent to few at a time before it is known whose it is; short ones do not wait.
+#[tokio::test]
+async fn long_connects_are_taken_few_at_a_time_and_short_ones_beside_them() {
+    let stack = Stack::with(|config| {
+        config.limits.long_connects = 1;
+        config.limits.connect_seconds = 600;
+    })
+    .await;
+    let token = stack.didp.add_device("owner", "s1", "label1");
+    let last_words = vec![b'x'; 40_000];
+    let will = mqtt_wire::Will { payload: &last_words, ..common::client::will("d/heater-state", &[]) };
+    let connect = mqtt_wire::Connect { will: Some(will), ..bearer(Version::V5, "long", &token) };
+    let bytes = Packet::Connect(connect).to_vec(Version::V5);
+    let mut held = stack.connect().await;
+    held.send_raw(&bytes[..20_000]).await;
+    let mut short = stack.connect().await;
+    short.log_in(Version::V5, "short", &token).await;
+    let mut waiting = stack.connect().await;
+    waiting.send_raw(&bytes).await;
+    assert!(timeout(Duration::from_millis(300), waiting.connack()).await.is_err(), "there is one place");
+    // Over WebSocket nobody waits for a place: of three one has it, and waits for its turn as the one above.
+    let mut ends = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let stream = TcpStream::connect(stack.http).await.unwrap();
+        let mut socket = open_web_socket(stream, "mqtt").await.unwrap();
+        let bytes = bytes.clone();
+        ends.spawn(async move {
+            let _ = socket.send(Message::binary(bytes)).await;
+            socket.next().await.is_some_and(|message| message.is_ok_and(|message| message.is_binary()))
+        });
+    }
+    for _ in 0..2 {
+        assert!(!timeout(DEADLINE, ends.join_next()).await.unwrap().unwrap().unwrap(), "cut off");
+    }
+    drop(held);
+    assert_eq!(waiting.connack().await, 0);
+    assert!(timeout(DEADLINE, ends.join_next()).await.unwrap().unwrap().unwrap(), "an answer");
+}
+
 /// Checklist 37.
 #[tokio::test]
 async fn connect_has_a_time_limit() {

@@ -15,6 +15,7 @@ use futures_util::{Sink as _, Stream as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -67,7 +68,8 @@ pub(super) async fn upgrade(
     gateway.shutdown.clone().spawn(async move {
         let _permit = permit;
         let Ok(upgraded) = upgrading.await else { return };
-        let bounded = Bounded { stream: TokioIo::new(upgraded), left: Some(UNTIL_OPEN) };
+        let loan = Loan { left: UNTIL_OPEN, places: Arc::clone(&gateway.long_messages), room: None };
+        let bounded = Bounded { stream: TokioIo::new(upgraded), loan: Some(loan) };
         let socket = WebSocketStream::from_raw_socket(bounded, Role::Server, Some(config)).await;
         session::run(gateway, peer.ip(), Box::new(ByteStream { socket, message: Bytes::new() })).await;
     });
@@ -106,21 +108,40 @@ fn subprotocol(headers: &HeaderMap) -> Option<&'static str> {
 /// together is held in it.
 struct Bounded {
     stream: TokioIo<Upgraded>,
-    /// Bytes that it may still bring; any number once the session is open.
-    left: Option<usize>,
+    /// Until the session is open.
+    loan: Option<Loan>,
+}
+
+/// What is lent to somebody who is not known yet.
+struct Loan {
+    /// Bytes that may still come.
+    left: usize,
+    /// Places for those who need more than a short CONNECT does, and the one that this connection has.
+    places: Arc<Semaphore>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Loan {
+    fn is_used_up(&mut self) -> bool {
+        if UNTIL_OPEN - self.left > session::SHORT_CONNECT + READ && self.room.is_none() {
+            self.room = Arc::clone(&self.places).try_acquire_owned().ok();
+            return self.room.is_none();
+        }
+        self.left == 0
+    }
 }
 
 impl AsyncRead for Bounded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.left == Some(0) {
+        if this.loan.as_mut().is_some_and(Loan::is_used_up) {
             let error = io::Error::new(io::ErrorKind::InvalidData, "too much before the session is open");
             return Poll::Ready(Err(error));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if let Some(left) = &mut this.left {
-            *left = left.saturating_sub(buf.filled().len() - before);
+        if let Some(loan) = &mut this.loan {
+            loan.left = loan.left.saturating_sub(buf.filled().len() - before);
         }
         Poll::Ready(Ok(()))
     }
@@ -188,7 +209,7 @@ impl AsyncWrite for ByteStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         // The first packet that is written is the CONNACK.
-        this.socket.get_mut().left = None;
+        this.socket.get_mut().loan = None;
         ready!(Pin::new(&mut this.socket).poll_ready(cx)).map_err(broken)?;
         let length = parts.iter().map(|part| part.len()).sum::<usize>().min(LONGEST_MESSAGE);
         let mut message = BytesMut::with_capacity(length);

@@ -38,9 +38,13 @@ pub(crate) fn test_names(text: &str) -> BTreeSet<String> {
 }
 
 /// Every `event = "…"` with the level of the macro that it stands in, and every `.log("…")`, whose level is its cause's. Unit tests,
-/// which stand at the end of a file, are left out.
+/// which stand at the end of a file, are left out; a module of tests that is another file leaves the rest of this one.
 pub(crate) fn events(text: &str) -> Vec<Event> {
-    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    const TESTS: &str = "\n#[cfg(test)]\nmod ";
+    let stands_here =
+        |at: &usize| text[at + TESTS.len()..].lines().next().is_some_and(|line| line.ends_with('{'));
+    let end = text.match_indices(TESTS).map(|(at, _)| at).find(stands_here);
+    let text = &text[..end.unwrap_or(text.len())];
     let level = |at: usize| {
         let last = |level: &'static str| text[..at].rfind(&format!("{level}!(")).map(|at| (at, level));
         LEVELS.into_iter().filter_map(last).max().map_or("", |(_, level)| level)
@@ -67,8 +71,8 @@ mod tests {
 
     #[test]
     fn an_event_has_the_level_of_its_own_macro() {
-        let text = "tracing::info!(event = \"a\");\nwarn!(\n  event = \"b c\",\n  x,\n);\nerror.log(\"d\");\n\n#[cfg(test)]\nmod tests { info!(event = \"no\"); }";
-        let expected = [(1, "a", "info"), (3, "b c", "warn"), (6, "d", "cause")];
+        let text = "\n#[cfg(test)]\nmod elsewhere;\ntracing::info!(event = \"a\");\nwarn!(\n  event = \"b c\",\n  x,\n);\nerror.log(\"d\");\n\n#[cfg(test)]\nmod tests { info!(event = \"no\"); }";
+        let expected = [(4, "a", "info"), (6, "b c", "warn"), (9, "d", "cause")];
         let found: Vec<_> = events(text);
         for (event, (line, name, level)) in found.iter().zip(expected) {
             assert_eq!((event.line, event.name.as_str(), event.level), (line, name, level));

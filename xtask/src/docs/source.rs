@@ -42,7 +42,7 @@ pub(crate) fn test_names(text: &str) -> BTreeSet<String> {
 pub(crate) fn events(text: &str) -> Vec<Event> {
     const TESTS: &str = "\n#[cfg(test)]\nmod ";
     let stands_here =
-        |at: &usize| text[at + TESTS.len()..].lines().next().is_some_and(|line| line.ends_with('{'));
+        |at: &usize| text[at + TESTS.len()..].lines().next().is_some_and(|line| line.contains('{'));
     let end = text.match_indices(TESTS).map(|(at, _)| at).find(stands_here);
     let text = &text[..end.unwrap_or(text.len())];
     let level = |at: usize| {

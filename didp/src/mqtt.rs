@@ -50,7 +50,7 @@ mod tests {
         let peer = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer).await.unwrap();
         let task = serve(app, Stream::Plain(stream), peer);
-        let size = std::mem::size_of_val(&task);
+        let size = size_of_val(&task);
         assert!(size < 2_048, "{size} bytes");
     }
 }

@@ -1,9 +1,10 @@
 //! `cargo xtask docs`: what the pages say that can be checked without running anything.
 //!
 //! Relative links and anchors lead somewhere; files that pages name exist; tests that pages name exist and are tests; copies of
-//! files are copies; every event of the log is described with its level; the book's summary has every page. `markdown` and `source` read the
-//! text, this decides.
+//! files are copies; every event of the log is described with its level; alarms and dashboard name metrics, events and pages of the runbook
+//! that there are; the book's summary has every page. `alarms`, `markdown` and `source` read the text, this decides.
 
+mod alarms;
 mod markdown;
 mod source;
 
@@ -22,6 +23,12 @@ const PROOFS: [&str; 5] =
 
 /// The page that describes the log.
 const LOGGING: &str = "docs/logging.md";
+
+/// The alarms, what else asks for metrics, and the page that says what to do. Its headings of alarms begin with the name of all.
+const ALARMS: &str = "ops/prometheus/alerts.yml";
+const ASKING: [&str; 3] = [ALARMS, "ops/prometheus/alerts.test.yml", "ops/grafana/oauthing.json"];
+const RUNBOOK: &str = "docs/runbook.md";
+const ALARM: &str = "oauthing";
 
 /// Where the book's pages are, and its table of contents.
 const BOOK: &str = "docs";
@@ -50,6 +57,7 @@ impl fmt::Display for Fault {
 type Texts = BTreeMap<String, String>;
 
 /// Everything that the checks look at.
+#[derive(Default)]
 struct Tree {
     /// Every path below the root, folders too.
     paths: BTreeSet<String>,
@@ -57,6 +65,8 @@ struct Tree {
     pages: Texts,
     /// Rust sources.
     sources: Texts,
+    /// What asks for metrics.
+    asking: Texts,
 }
 
 /// Checks everything and prints what is wrong.
@@ -71,18 +81,19 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     named_tests(&tree, &mut faults);
     copies(&tree, root, &mut faults)?;
     events(&tree, &mut faults);
+    alarms(&tree, &mut faults);
     summary(&tree, &mut faults);
     for fault in &faults {
         eprintln!("{fault}");
     }
     anyhow::ensure!(faults.is_empty(), "{} faults in the documents", faults.len());
-    println!("{} pages: links, files, tests, copies and events are as they say", tree.pages.len());
+    println!("{} pages: links, files, tests, copies, events and alarms are as they say", tree.pages.len());
     Ok(())
 }
 
 impl Tree {
     fn read(root: &Path) -> anyhow::Result<Self> {
-        let mut tree = Self { paths: BTreeSet::new(), pages: Texts::new(), sources: Texts::new() };
+        let mut tree = Self::default();
         tree.walk(root, "")?;
         Ok(tree)
     }
@@ -99,19 +110,32 @@ impl Tree {
                 }
                 continue;
             }
-            let texts = match name.rsplit_once('.') {
-                Some((_, "md")) => &mut self.pages,
-                Some((_, "rs")) => &mut self.sources,
-                _ => continue,
-            };
+            let Some(texts) = self.place(&path) else { continue };
             let text = std::fs::read_to_string(entry.path()).with_context(|| path.clone())?;
             texts.insert(path, text);
         }
         Ok(())
     }
 
+    /// Where a file's text belongs, if it is looked at.
+    fn place(&mut self, path: &str) -> Option<&mut Texts> {
+        match path.rsplit_once('.') {
+            Some((_, "md")) => Some(&mut self.pages),
+            Some((_, "rs")) => Some(&mut self.sources),
+            _ if ASKING.contains(&path) => Some(&mut self.asking),
+            _ => None,
+        }
+    }
+
     fn has(&self, path: &str) -> bool {
         path.is_empty() || self.paths.contains(path)
+    }
+
+    /// Whether a source that runs names this, in quotes.
+    fn is_counted(&self, name: &str) -> bool {
+        let quoted = format!("\"{name}\"");
+        let runs = |file: &str| LOGGED.iter().any(|dir| Path::new(file).starts_with(dir));
+        self.sources.iter().any(|(file, text)| runs(file) && text.contains(&quoted))
     }
 }
 
@@ -271,6 +295,43 @@ fn events(tree: &Tree, faults: &mut Vec<Fault>) {
     }
 }
 
+/// Every alarm has its heading in the runbook and every such heading its alarm; what is asked for is counted by some source.
+fn alarms(tree: &Tree, faults: &mut Vec<Fault>) {
+    let anchors = tree.pages.get(RUNBOOK).map(|page| markdown::anchors(page)).unwrap_or_default();
+    let (mut named, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for file in ASKING {
+        // In JSON the marks around a value are escaped.
+        let Some(text) = tree.asking.get(file).map(|text| text.replace("\\\"", "\"")) else {
+            faults.push(Fault { file: file.to_owned(), line: 0, what: "is not there".to_owned() });
+            continue;
+        };
+        let mut say = |line, what| faults.push(Fault { file: file.to_owned(), line, what });
+        if file == ALARMS {
+            named.extend(alarms::values(&text, "alert").into_iter().map(|at| at.what.to_lowercase()));
+            for At { line, what } in alarms::values(&text, "runbook") {
+                match what.split_once('#') {
+                    Some((RUNBOOK, anchor)) if anchors.iter().any(|known| known == anchor) => {
+                        told.insert(anchor.to_owned());
+                    }
+                    _ => say(line, format!("`{what}` is not there")),
+                }
+            }
+        }
+        for At { line, what } in [alarms::metrics(&text), alarms::events(&text)].concat() {
+            if !tree.is_counted(what) {
+                say(line, format!("no source counts `{what}`"));
+            }
+        }
+    }
+    let mut say = |file: &str, what| faults.push(Fault { file: file.to_owned(), line: 0, what });
+    for name in named.difference(&told) {
+        say(ALARMS, format!("the alarm `{name}` does not lead to its heading"));
+    }
+    for anchor in anchors.iter().filter(|anchor| anchor.starts_with(ALARM) && !named.contains(*anchor)) {
+        say(RUNBOOK, format!("there is no alarm `{anchor}`"));
+    }
+}
+
 /// The book's table of contents has every page of the book.
 fn summary(tree: &Tree, faults: &mut Vec<Fault>) {
     let Some(text) = tree.pages.get(SUMMARY) else {
@@ -292,13 +353,14 @@ mod tests {
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> Tree {
-        let mut tree = Tree { paths: BTreeSet::new(), pages: Texts::new(), sources: Texts::new() };
+        let mut tree = Tree::default();
         for (path, text) in files {
             let ancestors =
                 Path::new(path).ancestors().filter_map(Path::to_str).filter(|path| !path.is_empty());
             tree.paths.extend(ancestors.map(str::to_owned));
-            let texts = if path.ends_with(".md") { &mut tree.pages } else { &mut tree.sources };
-            texts.insert((*path).to_owned(), (*text).to_owned());
+            if let Some(texts) = tree.place(path) {
+                texts.insert((*path).to_owned(), (*text).to_owned());
+            }
         }
         tree
     }
@@ -342,6 +404,28 @@ mod tests {
             "info!(event = \"one_event\");\nerror!(event = \"one_event\");\ninfo!(event = \"not told\");\n";
         let bad = found(events, &[(LOGGING, page), ("pcm/src/a.rs", source), ("loadtest/src/a.rs", source)]);
         assert_eq!(bad.len(), 4, "{bad:?}");
+    }
+
+    #[test]
+    fn alarms_lead_to_their_pages_and_ask_for_what_is_counted() {
+        let yml = "- alert: OAuthingA\n  expr: ignite_a > 0\n  runbook: docs/runbook.md#oauthinga\n- alert: OAuthingB\n  expr: ignite_b{event=\"c\"}\n  runbook: docs/runbook.md#no\n";
+        let source = "level(\"ignite_a\"); level(\"ignite_d\"); info!(event = \"e\");";
+        let files = [
+            (ALARMS, yml),
+            (ASKING[1], ""),
+            (ASKING[2], r#"{"expr": "ignite_d{event=\"e\"}"}"#),
+            (RUNBOOK, "### OAuthingA\n### OAuthingGone\n### Other\n"),
+            ("ignite/src/a.rs", source),
+            ("loadtest/src/a.rs", "level(\"ignite_b\")"),
+        ];
+        let expected = [
+            "ops/prometheus/alerts.yml:6: `docs/runbook.md#no` is not there",
+            "ops/prometheus/alerts.yml:5: no source counts `ignite_b`",
+            "ops/prometheus/alerts.yml:5: no source counts `c`",
+            "ops/prometheus/alerts.yml:0: the alarm `oauthingb` does not lead to its heading",
+            "docs/runbook.md:0: there is no alarm `oauthinggone`",
+        ];
+        assert_eq!(found(alarms, &files), expected);
     }
 
     #[test]

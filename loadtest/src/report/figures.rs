@@ -109,7 +109,9 @@ fn latency(cases: &[Case<'_>], stem: &str) -> Section {
             ],
         },
     ));
-    for case in cases {
+    let mut sorted = cases.to_vec();
+    sorted.sort_by_key(|case| (case.is("tls"), case.number("owners")));
+    for case in &sorted {
         let owners = case.number("owners").unwrap_or(0);
         let at = paper::LATENCY.iter().find(|level| level.clients == owners);
         let what = |metric: &str| format!("{owners} owners{}: {metric}, ms", tls(case));

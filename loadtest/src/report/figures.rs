@@ -61,6 +61,12 @@ fn papers(name: &str, look: Look, points: impl Iterator<Item = (u64, f64)>) -> S
     Series { name: name.to_owned(), look, points }
 }
 
+/// So many of something, in words that fit one as well.
+fn count(number: u64, what: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {what}{end}", crate::stats::axis(float(number)))
+}
+
 fn tls(case: &Case<'_>) -> &'static str {
     if case.is("tls") { ", TLS" } else { "" }
 }
@@ -114,7 +120,7 @@ fn latency(cases: &[Case<'_>], stem: &str) -> Section {
     for case in &sorted {
         let owners = case.number("owners").unwrap_or(0);
         let at = paper::LATENCY.iter().find(|level| level.clients == owners);
-        let what = |metric: &str| format!("{owners} owners{}: {metric}, ms", tls(case));
+        let what = |metric: &str| format!("{}{}: {metric}, ms", count(owners, "owner"), tls(case));
         let mut mean = Line::of(case, "mean_ms", what("mean"));
         let mut p95 = Line::of(case, "p95_ms", what("95 %"));
         let mut p99 = Line::of(case, "p99_ms", what("99 %"));
@@ -130,7 +136,7 @@ fn latency(cases: &[Case<'_>], stem: &str) -> Section {
         section.lines.push(Line::of(
             case,
             "per_core_second",
-            format!("{owners} owners{}: messages a CPU-second", tls(case)),
+            format!("{}{}: messages a CPU-second", count(owners, "owner"), tls(case)),
         ));
     }
     section
@@ -190,7 +196,7 @@ fn stress(cases: &[Case<'_>], stem: &str) -> Section {
     ));
     for case in cases {
         let owners = case.number("owners").unwrap_or(0);
-        let what = |metric: &str| format!("{owners} owners{}: {metric}", tls(case));
+        let what = |metric: &str| format!("{}{}: {metric}", count(owners, "owner"), tls(case));
         let mut rate = Line::of(case, "per_second", what("messages a second"));
         let mut mean = Line::of(case, "mean_ms", what("mean latency, ms"));
         if let Some((_, told)) = paper::STRESS.iter().find(|(clients, _)| *clients == owners) {
@@ -236,18 +242,18 @@ fn register(cases: &[Case<'_>], stem: &str) -> Section {
         },
     ));
     for case in cases {
-        let iterations = short(float(case.number("iterations").unwrap_or(0)));
+        let iterations = count(case.number("iterations").unwrap_or(0), "iteration");
         let batch = case.number("batch").unwrap_or(1);
         let how = if batch == 1 { "one by one".to_owned() } else { format!("batches of {batch}") };
         section.lines.push(Line::of(
             case,
             "per_second",
-            format!("{iterations} iterations, {how}: devices a second"),
+            format!("{iterations}, {how}: devices a second"),
         ));
         section.lines.push(Line::of(
             case,
             "p99_ms",
-            format!("{iterations} iterations, {how}: 99 % of answers, ms"),
+            format!("{iterations}, {how}: 99 % of answers, ms"),
         ));
     }
     section
@@ -281,8 +287,8 @@ fn introspect(cases: &[Case<'_>], stem: &str) -> Section {
     ));
     for case in cases {
         let gateways = case.number("gateways").unwrap_or(0);
-        let devices = short(float(case.number("devices").unwrap_or(0)));
-        let what = |metric: &str| format!("{gateways} gateways, {devices} devices: {metric}");
+        let devices = count(case.number("devices").unwrap_or(0), "device");
+        let what = |metric: &str| format!("{}, {devices}: {metric}", count(gateways, "gateway"));
         section.lines.extend([
             Line::of(case, "per_second", what("a second")),
             Line::of(case, "p99_ms", what("99 %, ms")),
@@ -343,7 +349,7 @@ fn fanout(cases: &[Case<'_>], stem: &str) -> Section {
     ));
     for case in cases {
         let (receivers, qos) = (case.number("receivers").unwrap_or(0), case.number("qos").unwrap_or(0));
-        let what = |metric: &str| format!("{receivers} receivers, QoS {qos}: {metric}");
+        let what = |metric: &str| format!("{}, QoS {qos}: {metric}", count(receivers, "receiver"));
         section.lines.extend([
             Line::of(case, "per_second", what("copies a second")),
             Line::of(case, "per_core_second", what("copies a CPU-second")),

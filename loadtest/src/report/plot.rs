@@ -6,6 +6,11 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (760, 420);
 
+/// A line of the legend, of the height that is left for the lines' area.
+const LEGEND_LINE: f64 = 0.055;
+/// What is around the legend.
+const LEGEND_FRAME: f64 = 0.06;
+
 /// One line of a plot.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
@@ -77,7 +82,12 @@ impl Plot {
         if (right - left).abs() < f64::EPSILON {
             (left, right) = (left * 0.9, right * 1.1 + f64::EPSILON);
         }
-        let (bottom, top) = if self.log_y { (least * 0.7, most * 4.0) } else { (0.0, most * 1.5) };
+        // The legend stands above all lines, and takes so much of the height.
+        let free = 1.0 - crate::results::float(self.series.len() as u64) * LEGEND_LINE - LEGEND_FRAME;
+        let (bottom, top) = match self.log_y {
+            true => (least * 0.7, least * 0.7 * (most / (least * 0.7)).powf(1.0 / free)),
+            false => (0.0, most / free),
+        };
         let mut text = String::new();
         {
             let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();

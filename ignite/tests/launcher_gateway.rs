@@ -7,10 +7,11 @@
 mod common;
 mod engine;
 
+use bollard::query_parameters::InspectContainerOptions;
 use common::client::{Client, lasting};
 use common::{Stack, app_detail, until};
 use engine::{Engine, image, kill_pid, lives, parent};
-use ignite::config::Runtime;
+use ignite::config::{LauncherConfig, Runtime};
 use serde_json::json;
 
 /// An owner's app and device, whose sessions are kept.
@@ -66,18 +67,19 @@ async fn connected(stack: &Stack, token: &str) -> Client {
     client
 }
 
+/// PCMs run in containers of this engine.
+fn in_containers(launcher: &mut LauncherConfig, engine: &Engine) {
+    launcher.runtime = Runtime::Docker;
+    launcher.image = image();
+    launcher.engine = Some(engine.socket());
+    launcher.pool = 2;
+}
+
 #[tokio::test]
 #[ignore = "needs an engine of its own"]
 async fn what_was_acknowledged_arrives_whatever_is_killed_below() {
     let mut engine = Engine::start().await;
-    let stack = Stack::with(|config| {
-        let launcher = &mut config.launcher;
-        launcher.runtime = Runtime::Docker;
-        launcher.image = image();
-        launcher.engine = Some(engine.socket());
-        launcher.pool = 2;
-    })
-    .await;
+    let stack = Stack::with(|config| in_containers(&mut config.launcher, &engine)).await;
     let mut one = Owner::new(&stack, 1).await;
     let mut two = Owner::new(&stack, 2).await;
     let all = async || stack.launcher.processes().await.unwrap();
@@ -119,4 +121,46 @@ async fn what_was_acknowledged_arrives_whatever_is_killed_below() {
         containers.len() == all().await.len() && containers.iter().all(|(_, runs)| *runs)
     })
     .await;
+}
+
+/// Another image under the same name: the pool is renewed by itself, an owner's PCM when it is looked for anew, with what it kept.
+#[tokio::test]
+#[ignore = "needs an engine of its own"]
+async fn another_image_replaces_who_runs_and_nothing_is_lost() {
+    const NAME: &str = "pcm-of-a-test";
+    let engine = Engine::start().await;
+    engine.another_image(NAME).await;
+    let mut stack = Stack::with(|config| {
+        in_containers(&mut config.launcher, &engine);
+        NAME.clone_into(&mut config.launcher.image);
+        // So it is looked every two seconds.
+        config.launcher.idle_seconds = 4;
+    })
+    .await;
+    let mut owner = Owner::new(&stack, 1).await;
+    owner.publish(5).await;
+    let pids = async |owned: bool| -> Vec<u32> {
+        let all = stack.launcher.processes().await.unwrap();
+        all.iter().filter(|pcm| pcm.name.is_some() == owned).map(|pcm| pcm.pid).collect()
+    };
+    until("the pool is filled", async || pids(false).await.len() == 2).await;
+    let (owned, pool) = (pids(true).await[0], pids(false).await);
+    let image = engine.another_image(NAME).await;
+    until("the pool is renewed", async || {
+        let now = pids(false).await;
+        now.len() == 2 && now.iter().all(|pid| !pool.contains(pid))
+    })
+    .await;
+    // Whoever is connected goes on.
+    owner.device.ping().await;
+    assert!(lives(owned));
+
+    stack.restart().await;
+    owner.connect_again(&stack).await;
+    owner.all_arrives().await;
+    let pcms = stack.launcher.list().await.unwrap();
+    assert_eq!(pcms.len(), 1);
+    let found = engine.docker.inspect_container(pcms[0].as_str(), None::<InspectContainerOptions>).await;
+    assert_eq!(found.unwrap().image, Some(image));
+    assert!(!lives(owned));
 }

@@ -71,8 +71,8 @@ const SUITES: [Suite; 18] = [
     },
     Suite {
         name: "ops",
-        what: "backups of databases in use, secrets and file of the production deployment",
-        needs: &[Tool::Sqlite, Tool::Postgres, Tool::Openssl, Tool::Docker],
+        what: "backups of databases in use, secrets and file of the production deployment, alarms",
+        needs: &[Tool::Sqlite, Tool::Postgres, Tool::Openssl, Tool::Docker, Tool::Promtool],
         run: ops,
     },
     Suite {

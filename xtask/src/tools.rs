@@ -37,6 +37,8 @@ pub(crate) enum Tool {
     Sqlite,
     /// OpenSSL's command line.
     Openssl,
+    /// Prometheus' tool that plays alarms.
+    Promtool,
     /// `mosquitto`, the broker.
     Mosquitto,
     /// Compiler, assembler and emulator for the LX106.
@@ -70,6 +72,7 @@ impl Tool {
             Tool::Curl => on_path("curl"),
             Tool::Sqlite => on_path("sqlite3"),
             Tool::Openssl => succeeds("openssl", &["version"]),
+            Tool::Promtool => succeeds("promtool", &["--version"]),
             Tool::Mosquitto => on_path("mosquitto") || PathBuf::from("/usr/sbin/mosquitto").exists(),
             Tool::Lx106 => {
                 on_path("xtensa-lx106-elf-gcc")
@@ -111,6 +114,7 @@ impl Tool {
             Tool::Curl => "curl",
             Tool::Sqlite => "sqlite3",
             Tool::Openssl => "openssl",
+            Tool::Promtool => "prometheus (which brings promtool)",
             Tool::Mosquitto => "mosquitto",
             Tool::Lx106 => {
                 "patch rustc-web cargo-web rust-web-src gcc-xtensa-lx106 binutils-xtensa-lx106 picolibc-xtensa-lx106-elf \

@@ -383,7 +383,15 @@ async fn whatever_dies_under_a_claim_nobody_is_left_without_and_nothing_is_left_
             engine.restart().await;
         }
         for owner in &owners {
-            serves(&launcher.client.ensure(owner).await.unwrap()).await;
+            // Who is refused at such a moment comes again.
+            until("everybody is served", async || match launcher.client.ensure(owner).await {
+                Ok(ready) => {
+                    serves(&ready).await;
+                    true
+                }
+                Err(_) => false,
+            })
+            .await;
         }
         launcher.becomes_tidy(&engine, &owners).await;
         for owner in &owners {

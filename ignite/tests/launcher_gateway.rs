@@ -2,7 +2,6 @@
 //! --only launcher` runs this; it needs root.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "what these expect is what they test")]
-#![allow(dead_code, reason = "of what the launcher's tests share this uses a part")]
 
 mod common;
 mod engine;

@@ -1,5 +1,7 @@
 //! An engine of a test's own, to be killed at will: `dockerd` with its own directories, socket and containerd.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

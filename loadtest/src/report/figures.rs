@@ -245,16 +245,8 @@ fn register(cases: &[Case<'_>], stem: &str) -> Section {
         let iterations = count(case.number("iterations").unwrap_or(0), "iteration");
         let batch = case.number("batch").unwrap_or(1);
         let how = if batch == 1 { "one by one".to_owned() } else { format!("batches of {batch}") };
-        section.lines.push(Line::of(
-            case,
-            "per_second",
-            format!("{iterations}, {how}: devices a second"),
-        ));
-        section.lines.push(Line::of(
-            case,
-            "p99_ms",
-            format!("{iterations}, {how}: 99 % of answers, ms"),
-        ));
+        section.lines.push(Line::of(case, "per_second", format!("{iterations}, {how}: devices a second")));
+        section.lines.push(Line::of(case, "p99_ms", format!("{iterations}, {how}: 99 % of answers, ms")));
     }
     section
 }

@@ -1,12 +1,9 @@
 //! What the C library's allocator keeps of freed memory.
 //!
-//! By itself it takes up to eight heaps for each processor, and keeps in them what a peak has used. A service whose work runs on
-//! a few threads needs a few, and gives back what was large.
+//! By itself it takes up to eight heaps for each processor, and keeps in them what a peak has used. A service that runs a thread
+//! for each processor needs as many, and gives back what was large.
 #![allow(unsafe_code, reason = "the allocator's settings have no safe interface")]
 
-/// Heaps: threads beyond that share them.
-#[cfg(target_env = "gnu")]
-const HEAPS: libc::c_int = 2;
 /// Bytes from which on an allocation is mapped for itself, and unmapped when it is freed; and free bytes at a heap's end from which
 /// on they are given back. Named ones stay: the C library's own grow with the largest allocation that was ever freed.
 #[cfg(target_env = "gnu")]
@@ -16,12 +13,16 @@ const LARGE: libc::c_int = 128 * 1024;
 /// settings.
 pub fn keep_little() {
     #[cfg(target_env = "gnu")]
-    for (setting, value) in
-        [(libc::M_ARENA_MAX, HEAPS), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
     {
-        // SAFETY: it only changes numbers of the allocator. A value that it does not take leaves its own.
-        unsafe {
-            libc::mallopt(setting, value);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let heaps = libc::c_int::try_from(processors).unwrap_or(libc::c_int::MAX);
+        for (setting, value) in
+            [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+        {
+            // SAFETY: it only changes numbers of the allocator. A value that it does not take leaves its own.
+            unsafe {
+                libc::mallopt(setting, value);
+            }
         }
     }
 }

@@ -10,10 +10,18 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Arguments, Times, What, micros, text};
+use super::{Arguments, Times, micros, text};
+
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Api {
+    Introspect,
+    Register,
+    Refresh,
+}
 
 struct Job {
-    what: What,
+    api: Api,
     lines: Vec<Value>,
     gateways: Vec<(String, String)>,
     head: String,
@@ -21,7 +29,7 @@ struct Job {
 }
 
 /// Sends what the arguments say for as long as they say, and tells how it went.
-pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: &Arguments, api: Api) -> anyhow::Result<()> {
     let gateways = arguments.secret.iter().map(|pair| {
         let (name, secret) = pair.split_once('=').context("--secret name=secret")?;
         Ok((name.to_owned(), basic(name, secret)))
@@ -43,8 +51,8 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "POST {path} HTTP/1.1\r\nHost: didp\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
     );
     let job = Arc::new(Job {
-        what: arguments.what,
-        lines: arguments.lines(arguments.what == What::Refresh)?,
+        api,
+        lines: arguments.lines(api == Api::Refresh)?,
         gateways: gateways.collect::<anyhow::Result<_>>()?,
         head,
         body,
@@ -61,7 +69,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     while let Some(done) = drivers.join_next().await {
         done??;
     }
-    times.tell(began.elapsed(), if arguments.what == What::Register { arguments.batch } else { 1 })
+    times.tell(began.elapsed(), if api == Api::Register { arguments.batch } else { 1 })
 }
 
 fn basic(name: &str, secret: &str) -> String {
@@ -83,16 +91,16 @@ async fn drive(
         let index = if mine.is_empty() { 0 } else { turn % mine.len() };
         turn += 1;
         let line = mine.get(index).unwrap_or(&Value::Null);
-        let request = match job.what {
-            What::Register => {
+        let request = match job.api {
+            Api::Register => {
                 format!("{}Content-Length: {}\r\n\r\n{}", job.head, job.body.len(), job.body)
             }
-            What::Refresh => {
+            Api::Refresh => {
                 let basic = basic(text(line, "client_id"), text(line, "client_secret"));
                 let token = text(line, "refresh_token");
                 form("/token", &basic, &format!("grant_type=refresh_token&refresh_token={token}"))
             }
-            What::Introspect | What::Hold => {
+            Api::Introspect => {
                 let gateway = job.gateways.iter().find(|(name, _)| line["gateway"] == name.as_str());
                 let (_, basic) = gateway.context("no secret of this gateway")?;
                 form("/introspect", basic, &format!("token={}", text(line, "access_token")))
@@ -102,13 +110,13 @@ async fn drive(
         stream.write_all(request.as_bytes()).await?;
         let body = receive(&mut stream, &mut buffer).await?;
         taken.push(micros(sent));
-        match job.what {
-            What::Refresh => {
+        match job.api {
+            Api::Refresh => {
                 let answer: Value = serde_json::from_slice(body)?;
                 mine[index]["refresh_token"] = answer["refresh_token"].clone();
             }
-            What::Introspect | What::Hold => ensure!(body.starts_with(b"{\"active\":true"), "inactive"),
-            What::Register => {}
+            Api::Introspect => ensure!(body.starts_with(b"{\"active\":true"), "inactive"),
+            Api::Register => {}
         }
     }
     times.add(taken);

@@ -62,7 +62,7 @@ struct Arguments {
     seconds: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum What {
     Introspect,
     Register,
@@ -130,7 +130,9 @@ async fn main() -> anyhow::Result<()> {
     match (arguments.what, &arguments.mqtt) {
         (What::Hold, _) => mqtt::hold(&arguments).await?,
         (What::Refresh, Some(_)) => mqtt::refresh(&arguments).await?,
-        _ => http::run(&arguments).await?,
+        (What::Refresh, None) => http::run(&arguments, http::Api::Refresh).await?,
+        (What::Introspect, _) => http::run(&arguments, http::Api::Introspect).await?,
+        (What::Register, _) => http::run(&arguments, http::Api::Register).await?,
     }
     if let Some(pid) = arguments.pid {
         println!("{} kB in memory", resident(pid)?);

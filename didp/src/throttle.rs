@@ -279,6 +279,8 @@ fn locked<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -357,6 +359,34 @@ mod tests {
         assert_eq!(guesses.len(), 2);
         guesses.into_iter().for_each(Attempt::undecided);
         assert!(at(&throttle, HERE, "client", 0).is_ok(), "what was not found out counts for nothing");
+    }
+
+    proptest! {
+        /// However guesses overlap, after the first failure no more of them come through than are free, and what was not found out
+        /// takes nobody's place.
+        #[test]
+        fn no_schedule_lets_more_guesses_through_than_are_free(
+            free in 1_u32..12,
+            steps in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>()), 1..200),
+        ) {
+            let throttle = wide(free);
+            drop(at(&throttle, HERE, "client", 0).ok().unwrap());
+            let (mut under_way, mut failed) = (Vec::new(), 1);
+            for (step, which) in steps {
+                match step {
+                    0 | 1 => under_way.extend(at(&throttle, HERE, "client", 0).ok()),
+                    _ if under_way.is_empty() => {}
+                    2 => {
+                        drop(under_way.swap_remove(which.index(under_way.len())));
+                        failed += 1;
+                    }
+                    _ => under_way.swap_remove(which.index(under_way.len())).undecided(),
+                }
+                prop_assert!(failed <= free.max(1) && failed + u32::try_from(under_way.len()).unwrap() <= free.max(1));
+            }
+            under_way.into_iter().for_each(Attempt::undecided);
+            prop_assert_eq!(at(&throttle, HERE, "client", 0).is_ok(), failed < free);
+        }
     }
 
     #[tokio::test]

@@ -107,7 +107,7 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Sessions at once under one grant.
     pub sessions_per_grant: usize,
-    /// Packets that are read from one client in a second; more have to wait.
+    /// Packets, and filters in them, that are read from one client in a second; more have to wait.
     pub packets_per_second: u32,
     /// Newcomers' questions to one DIdP at once; more have to wait.
     pub didp_requests: usize,

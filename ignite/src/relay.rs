@@ -65,7 +65,7 @@ pub(crate) struct Surroundings<'a, F> {
     pub(crate) keep_alive: Duration,
     /// Longest packet that is read from the client.
     pub(crate) longest_packet: usize,
-    /// Packets that are taken from the client in a second; the others wait in its own buffers.
+    /// Packets, and filters in them, that are taken from the client in a second; the others wait in its own buffers.
     pub(crate) packets_per_second: u32,
     /// Time without progress after which a side counts as gone.
     pub(crate) blocked: Duration,
@@ -264,7 +264,7 @@ where
             let (frame, at) = (&rest[..length], used);
             used += length;
             let step = if from_client {
-                self.allowance -= 1;
+                self.allowance = self.allowance.saturating_sub(cost(frame));
                 self.exchange.take_from_client(frame, at, out)
             } else {
                 self.exchange.take_from_pcm(frame, at, out)
@@ -342,6 +342,15 @@ where
         }
         alarm.as_mut().poll(cx)
     }
+}
+
+/// What a packet takes of its client's allowance. Each filter is looked at on its own, and takes three bytes at least.
+fn cost(frame: &[u8]) -> u32 {
+    let filters = match frame.first().map(|first| first >> 4) {
+        Some(8 | 10) => frame.len() / 4,
+        _ => 0,
+    };
+    u32::try_from(1 + filters).unwrap_or(u32::MAX)
 }
 
 /// What became of the bytes that were judged.

@@ -405,6 +405,23 @@ async fn a_client_that_is_too_fast_has_to_wait() {
     assert!(took > Duration::from_secs(1), "{took:?}");
 }
 
+/// Checklist 38: a filter is as much work as a packet, and many of them are as many packets.
+#[tokio::test]
+async fn filters_count_as_packets_do() {
+    let stack = Stack::with(|config| config.limits.packets_per_second = 100).await;
+    let device = stack.didp.add_device("owner", "s-device", "label1");
+    let mut client = stack.connect().await;
+    client.log_in(Version::V311, "device", &device).await;
+    let filters = ["d/no/such"; 60];
+    let ((), took) = common::timed(async {
+        for id in 1..=3 {
+            assert_eq!(client.subscribe(id, &filters).await, [0x80; 60]);
+        }
+    })
+    .await;
+    assert!(took > Duration::from_secs(1), "{took:?}");
+}
+
 /// Checklist 38.
 #[tokio::test]
 async fn sessions_of_one_grant_are_counted() {

@@ -276,6 +276,37 @@ async fn a_packet_once_begun_must_end_and_nobody_is_hurried_between_packets() {
     slow.ping().await;
 }
 
+/// The same where the packet hides in a WebSocket message that never ends; who only pings has all the time.
+#[tokio::test]
+async fn a_web_socket_message_once_begun_must_end() {
+    let stack = Stack::with(|config| config.limits.packet_seconds = 1).await;
+    let token = stack.didp.add_device("owner", "s1", "label1");
+    let open = async |id: &str| {
+        let stream = TcpStream::connect(stack.http).await.unwrap();
+        let mut socket = open_web_socket(stream, "mqtt").await.unwrap();
+        let connect = mqtt_wire::Connect { keep_alive: 0, ..bearer(Version::V311, id, &token) };
+        socket.send(Message::binary(Packet::Connect(connect).to_vec(Version::V311))).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().is_binary());
+        socket
+    };
+    let (mut drawn, mut quiet) = (open("drawn").await, open("quiet").await);
+    let began = std::time::Instant::now();
+    let part = Frame::message(vec![0x30, 100, 0, 1], OpCode::Data(Data::Binary), false);
+    drawn.send(Message::Frame(part)).await.unwrap();
+    let ended = async { while let Some(Ok(_)) = drawn.next().await {} };
+    timeout(DEADLINE, ended).await.unwrap();
+    assert!((1..4).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    quiet.send(Message::Ping("x".into())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    quiet.send(Message::binary(Packet::PingReq.to_vec(Version::V311))).await.unwrap();
+    loop {
+        match timeout(DEADLINE, quiet.next()).await.unwrap().unwrap().unwrap() {
+            Message::Binary(bytes) => break assert_eq!(bytes.as_ref(), [0xD0, 0]),
+            other => assert!(other.is_pong(), "{other:?}"),
+        }
+    }
+}
+
 /// Checklist 36.
 #[tokio::test]
 async fn malformed_bytes_end_that_connection_only() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
@@ -16,6 +17,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -69,9 +71,11 @@ pub(super) async fn upgrade(
         let _permit = permit;
         let Ok(upgraded) = upgrading.await else { return };
         let loan = Loan { left: UNTIL_OPEN, places: Arc::clone(&gateway.long_messages), room: None };
-        let bounded = Bounded { stream: TokioIo::new(upgraded), loan: Some(loan) };
+        let bounded = Bounded { stream: TokioIo::new(upgraded), loan: Some(loan), unended: false };
         let socket = WebSocketStream::from_raw_socket(bounded, Role::Server, Some(config)).await;
-        session::run(gateway, peer.ip(), Box::new(ByteStream { socket, message: Bytes::new() })).await;
+        let limit = Duration::from_secs(gateway.limits.packet_seconds);
+        let stream = ByteStream { socket, message: Bytes::new(), limit, ends_by: None };
+        session::run(gateway, peer.ip(), Box::new(stream)).await;
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -110,6 +114,8 @@ struct Bounded {
     stream: TokioIo<Upgraded>,
     /// Until the session is open.
     loan: Option<Loan>,
+    /// Something came since the last message was whole.
+    unended: bool,
 }
 
 /// What is lent to somebody who is not known yet.
@@ -140,8 +146,10 @@ impl AsyncRead for Bounded {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        this.unended |= count > 0;
         if let Some(loan) = &mut this.loan {
-            loan.left = loan.left.saturating_sub(buf.filled().len() - before);
+            loan.left = loan.left.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
     }
@@ -165,6 +173,30 @@ impl AsyncWrite for Bounded {
 struct ByteStream {
     socket: WebSocketStream<Bounded>,
     message: Bytes,
+    /// Time from a message's first byte to its last: it is kept meanwhile.
+    limit: Duration,
+    /// When the message that has begun must be whole.
+    ends_by: Option<Pin<Box<Sleep>>>,
+}
+
+impl ByteStream {
+    /// The next message, or that one was begun and does not end.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<tungstenite::Result<Message>>> {
+        let next = Pin::new(&mut self.socket).poll_next(cx);
+        if next.is_ready() {
+            self.socket.get_mut().unended = false;
+            self.ends_by = None;
+            return next;
+        }
+        if self.socket.get_ref().unended {
+            let limit = self.limit;
+            let ends_by = self.ends_by.get_or_insert_with(|| Box::pin(sleep(limit)));
+            ready!(ends_by.as_mut().poll(cx));
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return Poll::Ready(Some(Err(tungstenite::Error::Io(late))));
+        }
+        Poll::Pending
+    }
 }
 
 fn broken(error: tungstenite::Error) -> io::Error {
@@ -178,7 +210,7 @@ impl AsyncRead for ByteStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.message.is_empty() {
-            match ready!(Pin::new(&mut this.socket).poll_next(cx)) {
+            match ready!(this.poll_message(cx)) {
                 Some(Ok(Message::Binary(bytes))) => this.message = bytes,
                 // Pings are answered by the library when it is polled.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}

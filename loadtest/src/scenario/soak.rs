@@ -51,6 +51,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<(Results, bool)> {
         let mut row = sides.row(System::Oauthing, 1, &settings)?;
         row.params.insert("owners".to_owned(), owners.into());
         row.params.insert("slice".to_owned(), number.into());
+        row.params.insert("interval_ms".to_owned(), u64::try_from(interval.as_millis())?.into());
         row.latency("", &outcome.latency)
             .metric("per_second", float(outcome.counts.received) / outcome.seconds)
             .metric("seconds", outcome.seconds)

@@ -436,7 +436,7 @@ fn soak(cases: &[Case<'_>], stem: &str) -> Section {
 fn broker(cases: &[Case<'_>]) -> Section {
     let mut section = empty(
         "The owner's broker alone",
-        "PCM and Mosquitto as plain brokers, without gateways: messages for each second of the broker's own CPU time. Closed loops, 100 bytes.",
+        "PCM and Mosquitto as plain brokers, without gateways: messages for each second of the broker's own CPU time. Closed loops, 100 bytes. rumqttd, the second baseline, stands beside Mosquitto where it was measured.",
     );
     for case in cases {
         let mut what: Vec<String> = Vec::new();
@@ -446,7 +446,12 @@ fn broker(cases: &[Case<'_>]) -> Section {
                 None => what.push(format!("{name} {value}")),
             }
         }
-        section.lines.push(Line::of(case, "per_core_second", what.join(", ")));
+        let mut line = Line::of(case, "per_core_second", what.join(", "));
+        if let Some(second) = case.spread(System::Rumqttd, "per_core_second") {
+            let first = line.mosquitto.map(|first| format!("{first}; ")).unwrap_or_default();
+            line.mosquitto = Some(format!("{first}rumqttd {}", second.text()));
+        }
+        section.lines.push(line);
     }
     section
 }

@@ -344,7 +344,8 @@ where
     }
 }
 
-/// What a packet takes of its client's allowance. Each filter is looked at on its own, and takes three bytes at least.
+/// What a packet takes of its client's allowance. Each filter is looked at on its own, and the shortest takes four bytes of a
+/// SUBSCRIBE: that many are counted, without reading them, so that a long filter counts as several.
 fn cost(frame: &[u8]) -> u32 {
     let filters = match frame.first().map(|first| first >> 4) {
         Some(8 | 10) => frame.len() / 4,
